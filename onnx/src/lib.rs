@@ -1,1 +1,41 @@
-//! Stub.
+//! ONNX artifacts of Llama-family sub-networks.
+//!
+//! Contract: a [`ModelConfig`], a [`SubNetwork`] and sorted [`Weights`] become a folder with `model.onnx`, its external data,
+//! the tokenizer, a configuration and a manifest. The same inputs give the same bytes on every machine, which is why nothing
+//! here uses the platform's mathematics library, clock or randomness, and why this crate knows no device and no transport:
+//! the host and the agent must be able to build the same artifact.
+
+mod artifact;
+mod config;
+mod decoder;
+mod error;
+mod graph;
+mod manifest;
+pub mod proto;
+mod reading;
+mod rope;
+mod slice;
+pub mod testing;
+mod weights;
+
+pub use artifact::{Artifact, ArtifactWriter, Extras};
+pub use config::{ModelConfig, RopeScaling, SubNetwork};
+pub use decoder::{INPUT_NUM_LOGITS, input_past, output_present};
+pub use error::Error;
+pub use manifest::{FileEntry, MANIFEST_SCHEMA, Manifest, Precision, ProbeFile, ProbeStep, Source};
+pub use reading::ArtifactWeights;
+pub use rope::rotary_tables;
+pub use weights::{ElementType, MappedWeights, TensorView, Weights, names};
+
+/// File name of the graph inside an artifact.
+pub const MODEL_FILE: &str = "model.onnx";
+/// File name of the weights inside an artifact.
+pub const DATA_FILE: &str = "model.onnx_data";
+/// File name of the manifest inside an artifact.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// File name of the reference logits beside the artifact's own files.
+pub const PROBE_FILE: &str = "probe.json";
+/// File name of the tokenizer inside an artifact.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// File name of the configuration inside an artifact.
+pub const CONFIG_FILE: &str = "config.json";

@@ -1,0 +1,142 @@
+//! The weights of an artifact, read back: `[in, out]` for projections, as the graph holds them.
+
+use crate::{Artifact, DATA_FILE, ElementType, Error, MODEL_FILE, TensorView, Weights, proto::ModelProto};
+use memmap2::Mmap;
+use prost::{Message, bytes::Bytes};
+use std::{collections::BTreeMap, fs::File};
+
+/// Single-precision initializers of an artifact; large ones stay in the mapped data file.
+pub struct ArtifactWeights {
+    data: Mmap,
+    entries: BTreeMap<String, (Vec<usize>, Place)>,
+}
+
+enum Place {
+    Inline(Bytes),
+    Data(std::ops::Range<usize>),
+}
+
+impl ArtifactWeights {
+    /// Reads the graph's list of initializers and maps the data file.
+    ///
+    /// # Errors
+    /// [`Error::NotAnArtifact`] if the graph is damaged or points outside the data file.
+    pub fn open(artifact: &Artifact) -> Result<Self, Error> {
+        let bad = |reason: String| Error::NotAnArtifact { path: artifact.folder.clone(), reason };
+        let path = artifact.folder.join(MODEL_FILE);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let model = ModelProto::decode(&bytes[..]).map_err(|e| bad(format!("{MODEL_FILE}: {e}")))?;
+        let path = artifact.folder.join(DATA_FILE);
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        // SAFETY: the map is only read, and every bit pattern is a number; see `MappedWeights`.
+        let data = unsafe { Mmap::map(&file) }.map_err(Error::io("map", &path))?;
+        let mut entries = BTreeMap::new();
+        for tensor in model.graph.into_iter().flat_map(|g| g.initializer) {
+            let name = tensor.name().to_owned();
+            if tensor.data_type() != crate::proto::tensor_proto::DataType::Float as i32 {
+                continue;
+            }
+            let shape: Option<Vec<usize>> = tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
+            let shape = shape.ok_or_else(|| bad(format!("`{name}` has a negative dimension")))?;
+            let size = shape.iter().try_fold(4usize, |n, &d| n.checked_mul(d));
+            let place = if tensor.external_data.is_empty() {
+                Place::Inline(tensor.raw_data.unwrap_or_default())
+            } else {
+                let number = |key: &str| {
+                    let entry = tensor.external_data.iter().find(|e| e.key() == key);
+                    entry.and_then(|e| e.value().parse::<usize>().ok())
+                };
+                let range = number("offset").zip(number("length")).and_then(|(o, l)| Some(o..o.checked_add(l)?));
+                let range = range.filter(|r| r.end <= data.len());
+                Place::Data(range.ok_or_else(|| bad(format!("`{name}` lies outside `{DATA_FILE}`")))?)
+            };
+            let length = match &place {
+                Place::Inline(bytes) => bytes.len(),
+                Place::Data(range) => range.len(),
+            };
+            if size != Some(length) {
+                return Err(bad(format!("`{name}` has {length} bytes, its shape {shape:?} needs another number")));
+            }
+            entries.insert(name, (shape, place));
+        }
+        Ok(Self { data, entries })
+    }
+}
+
+impl Weights for ArtifactWeights {
+    fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        let (shape, place) = self.entries.get(name).ok_or_else(|| Error::MissingTensor(name.to_owned()))?;
+        let bytes = match place {
+            Place::Inline(bytes) => &bytes[..],
+            Place::Data(range) => &self.data[range.clone()],
+        };
+        Ok(TensorView { element: ElementType::F32, shape, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        MappedWeights, names,
+        testing::{tiny_config, tiny_sub_network, write_artifact, write_tiny_checkpoint},
+    };
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_artifact_holds_the_prefixes_of_the_super_network() {
+        let (made, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (config, sub) = (tiny_config(), tiny_sub_network());
+        let artifact = write_artifact(made.path(), &config, &sub).unwrap();
+        write_tiny_checkpoint(source.path(), 1).unwrap();
+        let (cut, whole) = (ArtifactWeights::open(&artifact).unwrap(), MappedWeights::open(source.path()).unwrap());
+        // Layer 1 of the artifact is layer 2 of the super-network, with 80 neurons of 80 and width 40 of 48.
+        let name = names::weight(1, "mlp.down_proj");
+        let view = cut.tensor(&name).unwrap();
+        assert_eq!(view.shape, [80, 40]);
+        let original = whole.tensor(&names::weight(2, "mlp.down_proj")).unwrap();
+        let value = |bytes: &[u8], at: usize| f32::from_le_bytes(bytes[at * 4..at * 4 + 4].try_into().unwrap());
+        for (input, output) in [(0, 0), (79, 0), (3, 39), (79, 39)] {
+            let (a, b) = (value(view.bytes, input * 40 + output), value(original.bytes, output * 80 + input));
+            assert_eq!(a.to_bits(), b.to_bits());
+        }
+        artifact.verify().unwrap();
+    }
+
+    #[test]
+    fn the_same_candidate_gives_the_same_bytes() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [a, b] = folders.map(|f| write_artifact(f.path(), &tiny_config(), &tiny_sub_network()).unwrap());
+        assert_eq!(a.sha256, b.sha256);
+        assert_eq!(a.manifest, b.manifest);
+    }
+
+    #[test]
+    fn a_changed_byte_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifact = write_artifact(folder.path(), &tiny_config(), &tiny_sub_network()).unwrap();
+        let path = folder.path().join(DATA_FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(artifact.verify().unwrap_err().to_string().contains("model.onnx_data` was changed"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn hostile_graphs_are_errors_or_whole(flips in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6), cut in any::<u16>()) {
+            let folder = tempfile::tempdir().unwrap();
+            let artifact = write_artifact(folder.path(), &tiny_config(), &tiny_sub_network()).unwrap();
+            let path = folder.path().join(MODEL_FILE);
+            let mut bytes = std::fs::read(&path).unwrap();
+            for (at, value) in flips { let at = at % bytes.len(); bytes[at] = value; }
+            if cut.is_multiple_of(3) { bytes.truncate(usize::from(cut) % bytes.len()); }
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(weights) = ArtifactWeights::open(&artifact) {
+                for name in weights.entries.keys() { prop_assert!(weights.tensor(name).is_ok()); }
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Tiny models with random weights, for the tests of every crate that handles artifacts. Nothing here is used at run time.
+
+use crate::{Artifact, ArtifactWriter, Error, Extras, MappedWeights, ModelConfig, Source, SubNetwork, names};
+use safetensors::{Dtype, tensor::TensorView as SafeView};
+use std::path::Path;
+
+/// A Llama with 4 layers, 3 key/value groups of 2 heads, and widths that are no powers of two.
+pub fn tiny_config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 97,
+        hidden_size: 48,
+        num_layers: 4,
+        num_heads: 6,
+        num_kv_heads: 3,
+        head_dim: 8,
+        mlp_size: 80,
+        max_positions: 256,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        norm_eps: 1e-5,
+        tied_embeddings: true,
+        attention_bias: false,
+        mlp_bias: false,
+        bos_token: None,
+        eos_tokens: vec![0],
+    }
+}
+
+/// A sub-network of [`tiny_config`] that cuts every dimension, unevenly.
+pub fn tiny_sub_network() -> SubNetwork {
+    SubNetwork { layers: vec![0, 2, 3], width: 40, kv_groups: vec![3, 1, 2], mlp: vec![64, 80, 33] }
+}
+
+/// Uniform numbers in [-1, 1) from a counter; the same on every machine.
+fn noise(state: &mut u64) -> f32 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+/// Shapes of every tensor of a model, by name.
+pub fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+    let (h, v, m) = (config.hidden_size, config.vocab_size, config.mlp_size);
+    let (q, kv) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
+    let mut out = vec![(names::EMBEDDING.to_owned(), vec![v, h]), (names::FINAL_NORM.to_owned(), vec![h])];
+    if !config.tied_embeddings {
+        out.push((names::OUTPUT.to_owned(), vec![v, h]));
+    }
+    for layer in 0..config.num_layers {
+        for norm in names::NORMS {
+            out.push((names::weight(layer, norm), vec![h]));
+        }
+        let attention = names::ATTENTION.into_iter().zip([[q, h], [kv, h], [kv, h], [h, q]]);
+        let mlp = names::MLP.into_iter().zip([[m, h], [m, h], [h, m]]);
+        for (parts, bias) in [(attention.collect::<Vec<_>>(), config.attention_bias), (mlp.collect(), config.mlp_bias)] {
+            for (part, shape) in parts {
+                if bias {
+                    out.push((names::bias(layer, part), vec![shape[0]]));
+                }
+                out.push((names::weight(layer, part), shape.to_vec()));
+            }
+        }
+    }
+    out
+}
+
+/// Writes random weights of `config` as `model.safetensors`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_checkpoint(folder: &Path, config: &ModelConfig, seed: u64) -> Result<(), Error> {
+    let path = folder.join("model.safetensors");
+    let mut state = seed;
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes(config)
+        .into_iter()
+        .map(|(name, shape)| {
+            // Scaled like trained weights: norms near one, projections that keep the variance.
+            let norm = name.contains("norm");
+            let gain = 1.7 / (shape.last().copied().unwrap_or(1) as f32).sqrt();
+            let values = (0..shape.iter().product::<usize>()).map(|_| {
+                let x = noise(&mut state);
+                if norm { 1.0 + 0.3 * x } else { gain * x }
+            });
+            let bytes = values.flat_map(f32::to_le_bytes).collect();
+            (name, shape, bytes)
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = SafeView::new(Dtype::F32, shape.clone(), bytes).expect("the size follows from the shape");
+        (name.clone(), view)
+    });
+    let bytes = safetensors::serialize(views, None).expect("views are valid");
+    std::fs::write(&path, bytes).map_err(Error::io("write", &path))
+}
+
+/// Writes random weights of [`tiny_config`].
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_tiny_checkpoint(folder: &Path, seed: u64) -> Result<(), Error> {
+    write_checkpoint(folder, &tiny_config(), seed)
+}
+
+/// Writes an artifact of the full tiny model into `folder`. See [`crate`] for the graph's inputs and outputs;
+/// `num_logits_to_keep` is an optional input (an initializer of 1 that may be overridden).
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_tiny(folder: &Path) -> Result<Artifact, Error> {
+    write_artifact(folder, &tiny_config(), &tiny_config().full())
+}
+
+/// Writes an artifact of a sub-network of random weights of `config` into `folder`.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::BadSubNetwork`].
+pub fn write_artifact(folder: &Path, config: &ModelConfig, sub: &SubNetwork) -> Result<Artifact, Error> {
+    let checkpoint = tempfile::tempdir().map_err(Error::io("make", Path::new("temporary folder")))?;
+    write_checkpoint(checkpoint.path(), config, 1)?;
+    let weights = MappedWeights::open(checkpoint.path())?;
+    let source = Source { name: "tiny".into(), sha256: "0".repeat(64) };
+    let extras = Extras { tokenizer: None, model_type: "llama".into() };
+    ArtifactWriter::new(config, &weights, source, extras).write(sub, folder)
+}
