@@ -1,0 +1,214 @@
+//! What a study stores. Serialised forms follow the command line's JSON where it names them.
+
+use crate::{candidate::Candidate, constraint::Constraint, objective::Objective, space::Space};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a study was begun with. All of it but the budget must be the same when it is resumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Seed of the proposals.
+    pub seed: u64,
+    /// The sampler's name.
+    pub sampler: String,
+    /// The space it searches.
+    pub space: Space,
+    /// What is minimised.
+    pub objectives: Vec<Objective>,
+    /// Limits.
+    pub constraints: Vec<Constraint>,
+    /// How many candidates are measured, the baseline included. A resumed study may have another.
+    pub budget: u32,
+    /// What else makes a study this study, by name: model, workload, texts, runtime. Opaque here.
+    pub details: BTreeMap<String, serde_json::Value>,
+}
+
+impl Settings {
+    /// Names of the settings, other than the budget, that are not the same: `seed`, `details.model`, ...
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let fields = [
+            ("seed", self.seed == other.seed),
+            ("sampler", self.sampler == other.sampler),
+            ("space", self.space == other.space),
+            ("objectives", self.objectives == other.objectives),
+            ("constraints", self.constraints == other.constraints),
+        ];
+        let mut out: Vec<String> = fields.iter().filter(|(_, same)| !same).map(|(name, _)| (*name).to_owned()).collect();
+        let mut keys: Vec<&String> = self.details.keys().chain(other.details.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        out.extend(keys.into_iter().filter(|k| self.details.get(*k) != other.details.get(*k)).map(|k| format!("details.{k}")));
+        out
+    }
+}
+
+/// Why a candidate is in the study: its place in a series.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// `search`, or `baseline:` and the name of a recipe.
+    pub series: String,
+    /// Its place in the series, from 0.
+    pub position: u32,
+}
+
+impl Origin {
+    /// A place in the search's own series.
+    pub fn search(position: u32) -> Self {
+        Self { series: "search".to_owned(), position }
+    }
+}
+
+/// A candidate's score on the held-out text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quality {
+    /// `exp(nll)`.
+    pub perplexity: f64,
+    /// Mean negative log-likelihood of a token, in nats.
+    pub nll: f64,
+    /// Number of scored tokens.
+    pub tokens: u64,
+}
+
+/// What a candidate was exported to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// SHA-256 of the artifact, in hexadecimal.
+    pub sha256: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Parameters of the sub-network.
+    pub parameters: u64,
+}
+
+/// A median with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimate {
+    /// The median.
+    pub median: f64,
+    /// Lower and upper end of the interval.
+    pub ci95: [f64; 2],
+    /// Number of samples.
+    pub n: u32,
+}
+
+impl Estimate {
+    pub(super) fn is_finite(&self) -> bool {
+        self.median.is_finite() && self.ci95.iter().all(|x| x.is_finite())
+    }
+}
+
+/// What a device measured of one candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasurementRecord {
+    /// The device's name.
+    pub device: String,
+    /// What ran the model.
+    pub runtime: String,
+    /// Its weights' precision.
+    pub precision: String,
+    /// Time to the first token, in milliseconds.
+    pub ttft_ms: Estimate,
+    /// Time per output token after it, in milliseconds.
+    pub tpot_ms: Estimate,
+    /// Largest resident memory, in bytes.
+    pub peak_rss_bytes: u64,
+    /// Energy per token, in joules, where there is a sensor.
+    pub energy_j_per_token: Option<f64>,
+    /// Size of the artifact, in bytes.
+    pub artifact_bytes: u64,
+    /// Bytes sent to the device for it.
+    pub bytes_sent: u64,
+    /// Both intervals are as narrow as asked.
+    pub converged: bool,
+    /// What a reader must know.
+    pub flags: Vec<String>,
+    /// When it was stored, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Every timed prefill, in nanoseconds, in order.
+    pub ttft_ns: Vec<u64>,
+    /// Every timed token, in nanoseconds, in order.
+    pub tpot_ns: Vec<u64>,
+    /// Prefills before timing, in nanoseconds, in order.
+    pub warmup_ns: Vec<u64>,
+    /// Whatever else the caller wants to keep (threads, versions, load time, probe difference).
+    pub extra: serde_json::Value,
+}
+
+/// Why a candidate, or a candidate on one device, has no result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// The device, or `None` if the candidate failed before any.
+    pub device: Option<String>,
+    /// A word for programs: `timed_out`, `out_of_memory`, ...
+    pub status: String,
+    /// A lowercase fragment for people.
+    pub message: String,
+}
+
+/// A device as it was when the study used it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its kind of board.
+    pub target: String,
+    /// Named facts about it.
+    pub fingerprint: BTreeMap<String, String>,
+}
+
+/// The baseline measured again, to see whether the device is still the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drift {
+    /// The device.
+    pub device: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How many candidates had been proposed.
+    pub after: u32,
+    /// Time to the first token over the first measurement's.
+    pub ttft_ratio: f64,
+    /// Time per output token over the first measurement's.
+    pub tpot_ratio: f64,
+}
+
+/// Everything that is known about one candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its id.
+    pub id: String,
+    /// The configuration.
+    pub candidate: Candidate,
+    /// Where it comes from, at least one.
+    pub origins: Vec<Origin>,
+    /// Its score, once evaluated.
+    pub quality: Option<Quality>,
+    /// What it was exported to, once exported.
+    pub artifact: Option<Artifact>,
+    /// One result per device at most, by device.
+    pub measurements: Vec<MeasurementRecord>,
+    /// What failed; the candidate's own failure first.
+    pub failures: Vec<Failure>,
+}
+
+/// What a candidate still lacks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// Its id.
+    pub id: String,
+    /// The configuration.
+    pub candidate: Candidate,
+    /// Its quality is missing.
+    pub quality: bool,
+    /// Its artifact is missing.
+    pub artifact: bool,
+    /// Devices that have neither a result nor a failure.
+    pub devices: Vec<String>,
+}
