@@ -1,1 +1,32 @@
-//! Stub.
+//! The fleet: which devices there are, how they are reached, how the agent gets there, and the client that measures.
+//!
+//! Contract: [`Registry`] names devices, [`Device`] owns the way to one of them and keeps it alive within bounds,
+//! [`DeviceClient`] speaks the protocol over any [`Transport`]. A host key that is not known is never accepted here;
+//! [`KnownHosts::store`] is only called after a person agreed. Nothing here knows a study, a candidate or a model.
+//!
+//! Bytes flow over queues: a transport's own threads move them, the client's thread only waits on queues, with a deadline.
+
+mod address;
+mod bootstrap;
+mod builds;
+mod client;
+mod device;
+mod error;
+mod host_key;
+mod known_hosts;
+mod registry;
+mod shell;
+mod ssh;
+mod transport;
+
+pub use address::Address;
+pub use bootstrap::{DeployReport, DeviceFacts};
+pub use builds::AgentBuild;
+pub use client::{BlobFile, DeviceClient};
+pub use device::{Connect, Device, LocalRoute, SshRoute};
+pub use error::{Category, Error, MismatchedKey};
+pub use host_key::HostKey;
+pub use known_hosts::{KnownHosts, KnownKey, Verdict};
+pub use registry::{DeviceEntry, LOCAL, Place, RegisteredDevice, Registry, is_device_name};
+pub use ssh::{SshSession, SshSettings, fetch_host_key};
+pub use transport::{End, Event, Exit, LocalTransport, SendError, SshTransport, Transport};

@@ -1,0 +1,101 @@
+//! One measurement, watched.
+
+use super::{Answer, CANCEL_POLL, DeviceClient};
+use crate::Error;
+use edgewise_protocol::{HostMessage, MeasureJob, Measurement, Progress, Reply, Request, Stage, WireError};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+/// What the agent gets beyond the job's own deadline to end the worker and say so.
+const MARGIN: Duration = Duration::from_secs(30);
+/// What the agent gets to end a worker that the host gave up.
+const CANCEL: Duration = Duration::from_secs(15);
+
+/// While a worker runs at full speed the agent is silent, so that nothing disturbs the timing.
+fn is_quiet(stage: Stage) -> bool {
+    match stage {
+        Stage::Load | Stage::Probe => false,
+        Stage::Warm | Stage::Prefill | Stage::Decode => true,
+    }
+}
+
+impl DeviceClient {
+    /// Measures, telling `progress` where it is. Setting `cancel` ends it.
+    ///
+    /// From the warm-up on nothing is sent to the device, and only the job's deadline bounds the wait.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the measurement failed there, [`Error::Deadline`], [`Error::Cancelled`], and those that break
+    /// the connection.
+    pub fn measure(
+        &mut self,
+        job: &MeasureJob,
+        progress: &mut dyn FnMut(&Progress),
+        cancel: &AtomicBool,
+    ) -> Result<Measurement, Error> {
+        self.cancelled(cancel)?;
+        let limit = Duration::from_millis(u64::from(job.deadline_ms)) + MARGIN;
+        let id = self.request(Request::Measure(Box::new(job.clone())))?;
+        let outcome = self.watch(id, limit, progress, cancel);
+        self.transport.set_quiet(false);
+        self.measured(outcome?)
+    }
+
+    fn watch(
+        &mut self,
+        id: u32,
+        limit: Duration,
+        progress: &mut dyn FnMut(&Progress),
+        cancel: &AtomicBool,
+    ) -> Result<Result<Reply, WireError>, Error> {
+        let deadline = Instant::now() + limit;
+        let mut quiet = false;
+        loop {
+            match self.answer(id, deadline.min(Instant::now() + CANCEL_POLL), !quiet)? {
+                Some(Answer::Reply(result)) => return Ok(result),
+                Some(Answer::Progress(at)) => {
+                    let now_quiet = is_quiet(at.stage);
+                    if now_quiet != quiet {
+                        quiet = now_quiet;
+                        self.transport.set_quiet(quiet);
+                        // The silence of the quiet time is not held against it.
+                        self.last_heard = Instant::now();
+                    }
+                    progress(&at);
+                }
+                Some(Answer::Ack(_)) => return Err(self.unexpected("it acknowledged bytes of a measurement")),
+                None => {}
+            }
+            let late = Instant::now() >= deadline;
+            if late || cancel.load(Ordering::Relaxed) {
+                return self.stop(id, late, limit);
+            }
+        }
+    }
+
+    /// Has the agent end the worker. A result that was on its way already counts.
+    fn stop(&mut self, id: u32, late: bool, limit: Duration) -> Result<Result<Reply, WireError>, Error> {
+        self.transport.set_quiet(false);
+        self.send(&HostMessage::Cancel { id })?;
+        let deadline = Instant::now() + CANCEL;
+        let device = self.device.clone();
+        loop {
+            match self.answer(id, deadline, false)? {
+                Some(Answer::Reply(Ok(reply))) => return Ok(Ok(reply)),
+                Some(Answer::Reply(Err(_))) if late => return Err(Error::Deadline { device, limit }),
+                Some(Answer::Reply(Err(_))) => return Err(Error::Cancelled { device }),
+                Some(_) => {}
+                None => return Err(Error::AgentSilent { device, silence: CANCEL }),
+            }
+        }
+    }
+
+    fn measured(&self, result: Result<Reply, WireError>) -> Result<Measurement, Error> {
+        match self.accept(result)? {
+            Reply::Measured(measurement) => Ok(*measurement),
+            other => Err(self.wrong_reply(&other)),
+        }
+    }
+}

@@ -1,0 +1,426 @@
+use super::{
+    fake::{Fake, fake},
+    *,
+};
+use crate::{Category, Connect, DeployReport, Device};
+use edgewise_protocol::{ErrorCode, Estimate, MeasureJob, MeasurePlan, Measurement, Progress, Runtime, Stage, Workload};
+use std::{
+    collections::VecDeque,
+    io::{Cursor, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+fn greeted(script: impl FnOnce(&mut Fake) + Send + 'static) -> DeviceClient {
+    DeviceClient::greet("pi", Box::new(fake(b"Welcome to \x1b[1mPi\x1b[0m!\n", script))).unwrap()
+}
+
+fn job(deadline_ms: u32) -> MeasureJob {
+    MeasureJob {
+        files: Vec::new(),
+        runtime: Runtime::Tract,
+        ort: OrtLibrary::Default,
+        threads: 1,
+        workload: Workload { prompt_tokens: 8, generated_tokens: 4 },
+        plan: MeasurePlan {
+            min_warmup_ms: 1,
+            max_warmup_ms: 2,
+            min_samples: 1,
+            min_time_ms: 1,
+            max_time_ms: 2,
+            target_half_width: 0.1,
+        },
+        probe: None,
+        vocabulary: 16,
+        seed: 1,
+        deadline_ms,
+    }
+}
+
+fn measurement() -> Measurement {
+    let estimate = Estimate { median: 1.0, low: 0.9, high: 1.1, n: 3 };
+    Measurement {
+        runtime: Runtime::Tract,
+        runtime_version: "0".into(),
+        threads: 1,
+        ttft: estimate,
+        tpot: estimate,
+        ttft_ns: vec![1],
+        tpot_ns: vec![2],
+        warmup_ns: vec![3],
+        load_ns: 4,
+        peak_rss_bytes: 5,
+        converged: true,
+        flags: Vec::new(),
+        probe_max_abs_diff: None,
+    }
+}
+
+fn at(stage: Stage) -> Progress {
+    Progress { stage, fraction: 0.5 }
+}
+
+#[test]
+fn a_banner_before_the_greeting_does_no_harm() {
+    let client = greeted(|agent| drop(agent.message()));
+    assert_eq!(client.hello().pid, 7);
+}
+
+#[test]
+fn what_is_no_agent_is_shown_for_what_it_printed() {
+    struct Shell(VecDeque<Event>);
+    impl Transport for Shell {
+        fn send(&mut self, _: &mut Vec<u8>, _: Instant) -> Result<(), SendError> {
+            Err(SendError::Closed)
+        }
+        fn receive(&mut self, _: Instant) -> Option<Event> {
+            self.0.pop_front()
+        }
+        fn bytes_moved(&self) -> u64 {
+            0
+        }
+        fn set_quiet(&mut self, _: bool) {}
+        fn close(&mut self, _: Duration) -> End {
+            End { exit: Exit::Code(1), stderr: "closed".into() }
+        }
+    }
+    let greet = |events: Vec<Event>| DeviceClient::greet("pi", Box::new(Shell(events.into()))).err().unwrap();
+    let data = |text: &str| Event::Data(text.as_bytes().to_vec());
+    let ended = |exit| Event::Ended(End { exit, stderr: "sh: agent: not found".into() });
+
+    let absent = greet(vec![data("This account is\x07 disabled\n"), ended(Exit::Code(127))]);
+    let text = absent.to_string();
+    assert!(matches!(absent, Error::AgentStart { .. }) && absent.category() == Category::Agent);
+    assert!(text.contains("This account is disabled") && text.contains("127") && text.contains("not found"), "{text}");
+    assert!(matches!(greet(vec![ended(Exit::Lost("reset".into()))]), Error::ConnectionLost { .. }));
+    assert!(matches!(greet(vec![data(&"x".repeat(70 << 10))]), Error::AgentStart { .. }));
+    assert!(matches!(greet(vec![]), Error::AgentStart { .. }));
+}
+
+#[test]
+fn another_protocol_version_is_told_with_both_ranges() {
+    let (to_host, mut bytes) = (edgewise_protocol::MAGIC, Vec::new());
+    encode_control(&AgentMessage::Hello(AgentHello { oldest: 90, newest: 91, ..super::fake::hello() }), &mut bytes).unwrap();
+    // `cat` of the greeting, through the real local transport.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("greeting");
+    std::fs::write(&file, [&to_host[..], &bytes].concat()).unwrap();
+    let transport = crate::LocalTransport::spawn(std::process::Command::new("cat").arg(&file).arg("-")).unwrap();
+    let error = DeviceClient::greet("pi", Box::new(transport)).err().unwrap();
+    assert!(matches!(error, Error::Version { oldest: 90, newest: 91, .. }), "{error}");
+    assert_eq!(error.category(), Category::Protocol);
+}
+
+/// Takes an upload, acknowledging each `step` bytes; gives what came and the most that was ever unacknowledged.
+fn receive_upload(agent: &mut Fake, offset: u64, step: u64) -> (Vec<u8>, u64) {
+    let Some((id, Request::Put { size, .. })) = agent.request() else { panic!("no upload") };
+    agent.say(&AgentMessage::Ack { id, received: offset });
+    let (mut got, mut acked, mut most) = (Vec::new(), offset, 0);
+    loop {
+        let total = offset + got.len() as u64;
+        if total == size {
+            agent.reply(id, Reply::Stored);
+            return (got, most);
+        }
+        // Nothing more comes: the window is full.
+        match agent.frame(Duration::from_millis(if acked == total { 20_000 } else { 150 })) {
+            Some(Frame::Chunk { id: of, bytes }) => {
+                assert_eq!(of, id);
+                got.extend_from_slice(&bytes);
+                most = most.max(offset + got.len() as u64 - acked);
+            }
+            Some(Frame::Control(body)) => {
+                assert_eq!(from_control::<HostMessage>(&body), Ok(HostMessage::Ping));
+                agent.say(&AgentMessage::Heartbeat);
+            }
+            None => {
+                acked = (acked + step).min(total);
+                agent.say(&AgentMessage::Ack { id, received: acked });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_upload_resumes_and_keeps_its_window() {
+    let data: Vec<u8> = (0..(9u32 << 20) + 321).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let size = data.len() as u64;
+    let offset = 1_000_001;
+    let (report, reported) = mpsc::channel();
+    let mut client = greeted(move |agent| {
+        report.send(receive_upload(agent, offset, 3 << 20)).unwrap();
+        agent.request();
+    });
+    let sent = client.put(BlobId([1; 32]), size, &mut Cursor::new(&data), Path::new("x"), &NEVER).unwrap();
+    let (got, most) = reported.recv().unwrap();
+    assert_eq!(sent, size - offset);
+    assert!(got == data[offset as usize..], "other bytes arrived");
+    let window = 4 << 20;
+    assert!(most <= window + (256 << 10), "{most} bytes were under way");
+    assert!(most > window - (512 << 10), "only {most} bytes were under way");
+}
+
+#[test]
+fn only_what_is_missing_is_sent_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::File::create(&path).unwrap().write_all(content).unwrap();
+        path
+    };
+    let blob = |n: u8, path: PathBuf, size: u64| BlobFile { blob: BlobId([n; 32]), size, path };
+    let blobs = [
+        blob(1, file("a", b"aaa"), 3),
+        // The path of a blob that is there already is never opened.
+        blob(2, dir.path().join("missing"), 99),
+        blob(3, file("c", b"ccccc"), 5),
+        blob(1, file("a", b"aaa"), 3),
+    ];
+    let script = |agent: &mut Fake| {
+        let Some((id, Request::Have { blobs })) = agent.request() else { panic!("no question") };
+        assert_eq!(blobs, [BlobId([1; 32]), BlobId([2; 32]), BlobId([3; 32])]);
+        agent.reply(id, Reply::Have(vec![BlobState::Missing, BlobState::Complete, BlobState::Partial(2)]));
+    };
+    let mut client = greeted(move |agent| {
+        script(agent);
+        assert_eq!(receive_upload(agent, 0, 1).0, b"aaa");
+        assert_eq!(receive_upload(agent, 2, 1).0, b"ccc");
+        agent.request();
+    });
+    assert_eq!(client.ensure_blobs(&blobs, false, &NEVER).unwrap(), 6);
+
+    let (seen, paths) = mpsc::channel();
+    let mut client = greeted(move |agent| {
+        script(agent);
+        for _ in 0..2 {
+            let Some((id, Request::Take { path, .. })) = agent.request() else { panic!("no take") };
+            seen.send(PathBuf::from(path)).unwrap();
+            agent.reply(id, Reply::Stored);
+        }
+        agent.request();
+    });
+    assert_eq!(client.ensure_blobs(&blobs, true, &NEVER).unwrap(), 0);
+    assert_eq!(paths.iter().take(2).collect::<Vec<_>>(), [dir.path().join("a"), dir.path().join("c")]);
+}
+
+#[test]
+fn a_file_of_another_size_is_refused_before_anything_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w");
+    std::fs::write(&path, "1234").unwrap();
+    let mut client = greeted(|agent| assert_eq!(agent.request(), None));
+    let error = client.put_file(&BlobFile { blob: BlobId([1; 32]), size: 5, path }, &NEVER).unwrap_err();
+    assert!(matches!(error, Error::File { .. }), "{error}");
+}
+
+#[test]
+fn the_devices_own_error_ends_an_upload_with_its_code() {
+    let mut client = greeted(|agent| {
+        let (id, _) = agent.request().unwrap();
+        agent.say(&AgentMessage::Ack { id, received: 0 });
+        agent.frame(Duration::from_secs(20));
+        agent.fail(id, ErrorCode::NoSpace, "no space\x1b[31m left");
+        agent.request();
+    });
+    let data = vec![0; 20 << 20];
+    let error = client.put(BlobId([1; 32]), data.len() as u64, &mut Cursor::new(data), Path::new("x"), &NEVER).unwrap_err();
+    assert!(
+        matches!(&error, Error::Device { code: ErrorCode::NoSpace, message, .. } if message == "no space[31m left"),
+        "{error}"
+    );
+    assert!(error.hint().is_some() && !error.breaks_connection());
+}
+
+#[test]
+fn an_upload_can_be_cancelled_and_the_connection_lives_on() {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let setter = Arc::clone(&cancel);
+    let mut client = greeted(move |agent| {
+        let (id, _) = agent.request().unwrap();
+        agent.say(&AgentMessage::Ack { id, received: 0 });
+        setter.store(true, Ordering::Relaxed);
+        assert_eq!(agent.message(), Some(HostMessage::Cancel { id }));
+        agent.fail(id, ErrorCode::Cancelled, "cancelled");
+        let (id, _) = agent.request().unwrap();
+        agent.reply(id, Reply::Have(vec![BlobState::Partial(1)]));
+        agent.request();
+    });
+    let data = vec![0; 64 << 20];
+    let error = client.put(BlobId([1; 32]), data.len() as u64, &mut Cursor::new(data), Path::new("x"), &cancel).unwrap_err();
+    assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+    assert_eq!(client.have(&[BlobId([1; 32])]).unwrap(), [BlobState::Partial(1)]);
+}
+
+#[test]
+fn a_dead_agent_is_told_with_its_end_and_last_words() {
+    let mut client = greeted(|agent| {
+        agent.request();
+        agent.end(Exit::Signal("KILL".into()));
+    });
+    let error = client.have(&[BlobId([1; 32])]).unwrap_err();
+    let Error::AgentDied { end, .. } = &error else { panic!("{error}") };
+    assert_eq!(end.exit, Exit::Signal("KILL".into()));
+    assert!(error.to_string().contains("last words"), "{error}");
+    assert!(error.breaks_connection());
+}
+
+#[test]
+fn protocol_violations_are_errors_not_panics() {
+    type Break = fn(&mut Fake, u32);
+    let breaks: [Break; 5] = [
+        |agent, id| agent.reply(id, Reply::Stored),
+        |agent, id| agent.reply(id, Reply::Have(vec![])),
+        |agent, id| agent.reply(id + 5, Reply::Stored),
+        |agent, _| agent.raw(&[9, 0, 0, 0, 77]),
+        |agent, _| agent.raw(&[5, 0, 0, 0, 2, 0, 0, 0, 0]),
+    ];
+    for (index, violation) in breaks.into_iter().enumerate() {
+        let mut client = greeted(move |agent| {
+            let (id, _) = agent.request().unwrap();
+            violation(agent, id);
+            agent.request();
+        });
+        let error = client.have(&[BlobId([1; 32])]).unwrap_err();
+        assert_eq!(error.category(), Category::Protocol, "{index}: {error}");
+        assert!(error.breaks_connection());
+    }
+}
+
+#[test]
+fn a_measurement_is_quiet_while_it_times() {
+    let mut client = greeted(|agent| {
+        let (id, _) = agent.request().unwrap();
+        agent.say(&AgentMessage::Log("loading".into()));
+        agent.say(&AgentMessage::Progress { id, progress: at(Stage::Load) });
+        agent.say(&AgentMessage::Progress { id, progress: at(Stage::Decode) });
+        let start = Instant::now();
+        while !agent.quiet.load(Ordering::SeqCst) {
+            assert!(start.elapsed() < Duration::from_secs(10), "never quiet");
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Longer than the interval of pings: none may come.
+        assert_eq!(agent.frame(PING + Duration::from_millis(700)), None);
+        agent.reply(id, Reply::Measured(Box::new(measurement())));
+        agent.request();
+    });
+    let mut stages = Vec::new();
+    let result = client.measure(&job(60_000), &mut |progress| stages.push(progress.stage), &NEVER).unwrap();
+    assert_eq!(result, measurement());
+    assert_eq!(stages, [Stage::Load, Stage::Decode]);
+    assert_eq!(client.take_log(), ["loading"]);
+}
+
+#[test]
+fn pings_are_sent_before_timing() {
+    let mut client = greeted(|agent| {
+        let (id, _) = agent.request().unwrap();
+        let Some(Frame::Control(body)) = agent.frame(PING + Duration::from_secs(3)) else { panic!("no ping") };
+        assert_eq!(from_control(&body), Ok(HostMessage::Ping));
+        agent.reply(id, Reply::Measured(Box::new(measurement())));
+        agent.request();
+    });
+    client.measure(&job(60_000), &mut |_| {}, &NEVER).unwrap();
+}
+
+#[test]
+fn an_agent_that_takes_pings_and_says_nothing_is_given_up() {
+    let mut client = greeted(|agent| while agent.frame(Duration::from_secs(40)).is_some() {});
+    let start = Instant::now();
+    let error = client.measure(&job(600_000), &mut |_| {}, &NEVER).unwrap_err();
+    assert!(matches!(error, Error::AgentSilent { .. }) && error.breaks_connection(), "{error}");
+    assert!(start.elapsed() >= SILENCE && start.elapsed() < SILENCE + Duration::from_secs(10));
+}
+
+#[test]
+fn a_measurement_can_be_cancelled_while_it_times() {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let setter = Arc::clone(&cancel);
+    let mut client = greeted(move |agent| {
+        let (id, _) = agent.request().unwrap();
+        agent.say(&AgentMessage::Progress { id, progress: at(Stage::Prefill) });
+        setter.store(true, Ordering::Relaxed);
+        assert_eq!(agent.message(), Some(HostMessage::Cancel { id }));
+        agent.fail(id, ErrorCode::Cancelled, "cancelled");
+        agent.request();
+    });
+    let error = client.measure(&job(60_000), &mut |_| {}, &cancel).unwrap_err();
+    assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+}
+
+#[test]
+fn a_crashed_worker_is_a_result_of_the_candidate() {
+    let mut client = greeted(|agent| {
+        let (id, _) = agent.request().unwrap();
+        agent.fail(id, ErrorCode::OutOfMemory, "killed for memory");
+        agent.request();
+    });
+    let error = client.measure(&job(60_000), &mut |_| {}, &NEVER).unwrap_err();
+    assert_eq!(error.category(), Category::Measurement);
+    assert!(!error.breaks_connection() && error.hint().is_some());
+}
+
+/// Scripts of the agents that are connected to, one after the other.
+struct Script(Mutex<VecDeque<Story>>);
+
+type Story = Box<dyn FnOnce(&mut Fake) + Send>;
+
+impl Connect for Script {
+    fn connect(&self, device: &str, _install: bool) -> Result<Box<dyn Transport>, Error> {
+        match self.0.lock().unwrap().pop_front() {
+            Some(script) => Ok(Box::new(fake(b"", script))),
+            None => Err(Error::Remote { device: device.into(), action: "connect", what: "no script is left".into() }),
+        }
+    }
+    fn deploy(&self, _device: &str) -> Result<Option<DeployReport>, Error> {
+        Ok(None)
+    }
+    fn shares_files(&self) -> bool {
+        false
+    }
+}
+
+fn scripted(scripts: Vec<Story>) -> Device {
+    Device::new("pi", Box::new(Script(Mutex::new(scripts.into()))))
+}
+
+fn breaks(agent: &mut Fake) {
+    agent.request();
+    agent.end(Exit::Lost("reset".into()));
+}
+
+#[test]
+fn idempotent_requests_survive_two_broken_connections_and_no_more() {
+    let answers = |agent: &mut Fake| {
+        let (id, _) = agent.request().unwrap();
+        agent.reply(id, Reply::Have(vec![BlobState::Complete]));
+        agent.request();
+    };
+    let mut device = scripted(vec![Box::new(breaks), Box::new(breaks), Box::new(answers)]);
+    assert_eq!(device.have(&[BlobId([1; 32])]).unwrap(), [BlobState::Complete]);
+    let mut device = scripted(vec![Box::new(breaks), Box::new(breaks), Box::new(breaks), Box::new(answers)]);
+    assert!(matches!(device.have(&[BlobId([1; 32])]), Err(Error::ConnectionLost { .. })));
+}
+
+#[test]
+fn a_measurement_is_repeated_for_a_broken_connection_only() {
+    let measures = |agent: &mut Fake| {
+        let (id, _) = agent.request().unwrap();
+        agent.reply(id, Reply::Measured(Box::new(measurement())));
+        agent.request();
+    };
+    let mut device = scripted(vec![Box::new(breaks), Box::new(measures)]);
+    assert!(device.measure(&job(60_000), &mut |_| {}, &NEVER).is_ok());
+    let mut device = scripted(vec![Box::new(breaks), Box::new(breaks), Box::new(measures)]);
+    assert!(matches!(device.measure(&job(60_000), &mut |_| {}, &NEVER), Err(Error::ConnectionLost { .. })));
+    let dies = |agent: &mut Fake| {
+        agent.request();
+        agent.end(Exit::Signal("KILL".into()));
+    };
+    let mut device = scripted(vec![Box::new(dies), Box::new(measures)]);
+    assert!(matches!(device.measure(&job(60_000), &mut |_| {}, &NEVER), Err(Error::AgentDied { .. })));
+    // The next candidate gets a new agent.
+    assert!(device.measure(&job(60_000), &mut |_| {}, &NEVER).is_ok());
+}

@@ -1,0 +1,249 @@
+//! A device with the way to it: connects when needed, again when it broke, and retries what may be retried.
+
+use crate::{
+    Address, AgentBuild, BlobFile, DeployReport, DeviceClient, Error, KnownHosts, LocalTransport, SshSession, SshSettings,
+    Transport,
+    bootstrap::{self, Plan},
+};
+use edgewise_protocol::{AgentHello, BlobId, BlobState, DeviceDescription, MeasureJob, Measurement, OrtLibrary, Progress};
+use edgewise_targets::Profile;
+use std::{path::PathBuf, process::Command, sync::atomic::AtomicBool, thread, time::Duration};
+
+/// Attempts at a request that may be repeated, and at connecting, before the error stands.
+const ATTEMPTS: u32 = 3;
+/// Before the second attempt; doubled before each further one.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// A way to a device's agent.
+pub trait Connect: Send {
+    /// Starts an agent and gives the stream to it; with `install`, puts the agent there first.
+    ///
+    /// # Errors
+    /// Whatever kept it from being started.
+    fn connect(&self, device: &str, install: bool) -> Result<Box<dyn Transport>, Error>;
+
+    /// Puts the agent on the device; `None` where it is there by nature.
+    ///
+    /// # Errors
+    /// Whatever kept it from being put there.
+    fn deploy(&self, device: &str) -> Result<Option<DeployReport>, Error>;
+
+    /// Whether the agent sees the host's files.
+    fn shares_files(&self) -> bool;
+}
+
+/// The agent as a child process of this one.
+#[derive(Debug, Clone)]
+pub struct LocalRoute {
+    /// The agent's binary.
+    pub agent: PathBuf,
+    /// Where its store is.
+    pub store: PathBuf,
+}
+
+/// The agent at the far end of SSH.
+#[derive(Debug, Clone)]
+pub struct SshRoute {
+    /// Where, and as whom.
+    pub address: Address,
+    /// Host keys that are trusted.
+    pub known_hosts: KnownHosts,
+    /// Private key file to try first.
+    pub identity: Option<PathBuf>,
+    /// Builds of the agent at hand.
+    pub builds: Vec<AgentBuild>,
+    /// What the kind of board needs.
+    pub profile: Profile,
+    /// Directory on the device that replaces the profile's.
+    pub store: Option<String>,
+}
+
+impl Connect for LocalRoute {
+    fn connect(&self, device: &str, _install: bool) -> Result<Box<dyn Transport>, Error> {
+        let mut command = Command::new(&self.agent);
+        command.arg("serve").arg("--store").arg(&self.store);
+        match LocalTransport::spawn(&mut command) {
+            Ok(transport) => Ok(Box::new(transport)),
+            Err(e) => Err(Error::AgentStart { device: device.into(), what: format!("{}: {e}", self.agent.display()) }),
+        }
+    }
+
+    fn deploy(&self, _device: &str) -> Result<Option<DeployReport>, Error> {
+        Ok(None)
+    }
+
+    fn shares_files(&self) -> bool {
+        true
+    }
+}
+
+impl SshRoute {
+    fn session(&self, device: &str) -> Result<SshSession, Error> {
+        let settings = SshSettings { identity: self.identity.clone(), ciphers: self.profile.ciphers.clone() };
+        SshSession::connect(device, &self.address, &self.known_hosts, &settings)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            triples: self.profile.triples.clone(),
+            builds: self.builds.clone(),
+            dirs: self.store.clone().map_or_else(|| self.profile.remote_dirs.clone(), |dir| vec![dir]),
+            runner: self.profile.runner.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl Connect for SshRoute {
+    fn connect(&self, device: &str, install: bool) -> Result<Box<dyn Transport>, Error> {
+        let plan = self.plan();
+        let mut session = self.session(device)?;
+        if install {
+            (session, _) = bootstrap::install(session, &plan)?;
+        }
+        Ok(Box::new(bootstrap::start(session, &plan)?))
+    }
+
+    fn deploy(&self, device: &str) -> Result<Option<DeployReport>, Error> {
+        bootstrap::install(self.session(device)?, &self.plan()).map(|(_, report)| Some(report))
+    }
+
+    fn shares_files(&self) -> bool {
+        false
+    }
+}
+
+/// A device, connected or not.
+pub struct Device {
+    name: String,
+    route: Box<dyn Connect>,
+    client: Option<DeviceClient>,
+}
+
+impl Device {
+    /// A device that is not connected yet.
+    pub fn new(name: &str, route: Box<dyn Connect>) -> Self {
+        Self { name: name.into(), route, client: None }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Puts the right agent on it, and ends the one that runs: the next request starts the new one.
+    ///
+    /// # Errors
+    /// Those of connecting and of the bootstrap.
+    pub fn deploy(&mut self) -> Result<Option<DeployReport>, Error> {
+        self.close();
+        self.route.deploy(&self.name)
+    }
+
+    /// Connects unless it is connected, and gives the agent's greeting.
+    ///
+    /// # Errors
+    /// Those of connecting, of the bootstrap, and of the greeting.
+    pub fn hello(&mut self) -> Result<AgentHello, Error> {
+        self.retry(|client, _| Ok(client.hello().clone()))
+    }
+
+    /// See [`DeviceClient::describe`]; repeated on a new connection if one breaks.
+    ///
+    /// # Errors
+    /// As there, and those of connecting.
+    pub fn describe(&mut self, ort: &OrtLibrary) -> Result<DeviceDescription, Error> {
+        self.retry(|client, _| client.describe(ort.clone()))
+    }
+
+    /// See [`DeviceClient::have`]; repeated on a new connection if one breaks.
+    ///
+    /// # Errors
+    /// As there, and those of connecting.
+    pub fn have(&mut self, blobs: &[BlobId]) -> Result<Vec<BlobState>, Error> {
+        self.retry(|client, _| client.have(blobs))
+    }
+
+    /// See [`DeviceClient::ensure_blobs`]; goes on with a new connection where a broken one ended.
+    ///
+    /// # Errors
+    /// As there, and those of connecting.
+    pub fn ensure_blobs(&mut self, blobs: &[BlobFile], cancel: &AtomicBool) -> Result<u64, Error> {
+        self.retry(|client, shares_files| client.ensure_blobs(blobs, shares_files, cancel))
+    }
+
+    /// See [`DeviceClient::measure`]. Repeated once if the connection broke; not if the agent or its worker failed, for the
+    /// candidate may be the cause.
+    ///
+    /// # Errors
+    /// As there, and those of connecting.
+    pub fn measure(
+        &mut self,
+        job: &MeasureJob,
+        progress: &mut dyn FnMut(&Progress),
+        cancel: &AtomicBool,
+    ) -> Result<Measurement, Error> {
+        match self.attempt(|client, _| client.measure(job, progress, cancel)) {
+            Err(Error::ConnectionLost { .. }) => self.attempt(|client, _| client.measure(job, progress, cancel)),
+            outcome => outcome,
+        }
+    }
+
+    /// Lines that the agent logged since the last call.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.client.as_mut().map(DeviceClient::take_log).unwrap_or_default()
+    }
+
+    /// Ends the connection, if there is one, and the agent with it.
+    pub fn close(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.close();
+        }
+    }
+
+    fn retry<T>(&mut self, mut work: impl FnMut(&mut DeviceClient, bool) -> Result<T, Error>) -> Result<T, Error> {
+        let mut pause = BACKOFF;
+        for _ in 1..ATTEMPTS {
+            match self.attempt(&mut work) {
+                Err(e) if may_pass(&e) => {}
+                outcome => return outcome,
+            }
+            thread::sleep(pause);
+            pause *= 2;
+        }
+        self.attempt(work)
+    }
+
+    /// Runs `work` on a connection, made if need be, and forgets the connection if it broke.
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut DeviceClient, bool) -> Result<T, Error>) -> Result<T, Error> {
+        let shares_files = self.route.shares_files();
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(open(&self.name, &*self.route)?),
+        };
+        let outcome = work(client, shares_files);
+        if outcome.as_ref().is_err_and(Error::breaks_connection) {
+            self.client = None;
+        }
+        outcome
+    }
+}
+
+/// Starts whatever agent is in place; only if that does not greet is one installed.
+fn open(device: &str, route: &dyn Connect) -> Result<DeviceClient, Error> {
+    match DeviceClient::greet(device, route.connect(device, false)?) {
+        Err(Error::AgentStart { .. }) if !route.shares_files() => DeviceClient::greet(device, route.connect(device, true)?),
+        outcome => outcome,
+    }
+}
+
+/// Whether the same request may succeed a moment later. A refused login or an untrusted key will not.
+fn may_pass(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ConnectionLost { .. }
+            | Error::AgentDied { .. }
+            | Error::AgentSilent { .. }
+            | Error::Connect { .. }
+            | Error::Handshake { .. }
+    )
+}
