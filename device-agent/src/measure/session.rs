@@ -1,0 +1,358 @@
+//! The steps of a measurement in order: probe, warm-up, prefill, decode.
+
+use super::{pace::Pace, probe};
+use crate::{
+    clock::{TickClock, between, millis},
+    error::wire,
+    limits::MAX_SAMPLES,
+    random::SplitMix,
+    runtime::CausalModel,
+    stats::{self, WINDOW},
+};
+use edgewise_protocol::{ErrorCode, Estimate, Flag, MeasureJob, Stage, WireError};
+use embedded_time::duration::Nanoseconds;
+use std::hint::black_box;
+
+/// A loaded model, and everything that timing it needs.
+pub(crate) struct Session<'a, C: TickClock> {
+    /// What is timed.
+    pub(crate) model: &'a mut dyn CausalModel,
+    /// By what clock.
+    pub(crate) clock: &'a C,
+    /// What is to be done; it satisfies [`super::check_job`].
+    pub(crate) job: &'a MeasureJob,
+    /// Pages this process had to read from disk so far.
+    pub(crate) major_faults: &'a dyn Fn() -> u64,
+    /// Called when a step begins, never within one.
+    pub(crate) report: &'a mut dyn FnMut(Stage),
+}
+
+/// What a session found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Findings {
+    /// Prefill times.
+    pub(crate) ttft: Estimate,
+    /// Token times.
+    pub(crate) tpot: Estimate,
+    /// Every timed prefill, in nanoseconds.
+    pub(crate) ttft_ns: Vec<u64>,
+    /// Every timed token, in nanoseconds.
+    pub(crate) tpot_ns: Vec<u64>,
+    /// Every prefill of the warm-up, in nanoseconds.
+    pub(crate) warmup_ns: Vec<u64>,
+    /// Whether both intervals are as narrow as asked.
+    pub(crate) converged: bool,
+    /// What a reader must know.
+    pub(crate) flags: Vec<Flag>,
+    /// Largest difference from the probe's logits.
+    pub(crate) probe_max_abs_diff: Option<f32>,
+}
+
+impl<C: TickClock> Session<'_, C> {
+    /// Runs all steps.
+    ///
+    /// # Errors
+    /// [`ErrorCode::ProbeMismatch`], and the runtime's errors.
+    pub(crate) fn run(mut self) -> Result<Findings, WireError> {
+        let mut flags = Vec::new();
+        let probe_max_abs_diff = if let Some(probe) = &self.job.probe {
+            (self.report)(Stage::Probe);
+            Some(probe::check(self.model, probe)?)
+        } else {
+            flags.push(Flag::Unverified);
+            None
+        };
+        let tokens = self.tokens();
+        let (prompt, generated) = tokens.split_at(self.job.workload.prompt_tokens as usize);
+
+        (self.report)(Stage::Warm);
+        let (warmup_ns, steady) = self.warm_up(prompt, generated)?;
+        if !steady {
+            flags.push(Flag::NoSteadyState);
+        }
+
+        let faults = (self.major_faults)();
+        (self.report)(Stage::Prefill);
+        let (ttft_ns, ttft_converged) = self.time_prefill(prompt)?;
+        (self.report)(Stage::Decode);
+        let (tpot_ns, tpot_converged) = self.time_decode(prompt, generated)?;
+        if (self.major_faults)() > faults {
+            flags.push(Flag::Paging);
+        }
+
+        let converged = ttft_converged && tpot_converged;
+        if !converged {
+            flags.push(Flag::NotConverged);
+        }
+        let prefills: Vec<f64> = ttft_ns.iter().map(|&ns| ns as f64).collect();
+        let tokens = stats::without_depth(&tpot_ns, timed_per_round(generated));
+        if stats::drifts(&prefills) || stats::drifts(&tokens) {
+            flags.push(Flag::Drift);
+        }
+        let estimate =
+            |samples: &[u64]| stats::estimate(samples).ok_or_else(|| wire(ErrorCode::Internal, "a phase ended without samples"));
+        Ok(Findings {
+            ttft: estimate(&ttft_ns)?,
+            tpot: estimate(&tpot_ns)?,
+            ttft_ns,
+            tpot_ns,
+            warmup_ns,
+            converged,
+            flags,
+            probe_max_abs_diff,
+        })
+    }
+
+    /// The prompt, and the tokens that are fed as if they had been generated.
+    fn tokens(&self) -> Vec<u32> {
+        let mut random = SplitMix::new(self.job.seed);
+        let workload = self.job.workload;
+        // The last generated token is never fed.
+        let count = workload.prompt_tokens + workload.generated_tokens - 1;
+        (0..count).map(|_| random.below(self.job.vocabulary)).collect()
+    }
+
+    /// Prefills until their times are steady; then a few tokens, whose kernels are others. Says whether they became steady.
+    fn warm_up(&mut self, prompt: &[u32], generated: &[u32]) -> Result<(Vec<u64>, bool), WireError> {
+        let start = self.clock.now();
+        let mut runs = Vec::new();
+        let steady = loop {
+            runs.push(self.prefill(prompt)?.0);
+            let spent = self.clock.since(start);
+            if spent >= millis(self.job.plan.min_warmup_ms) && stats::is_steady(&runs, WINDOW) {
+                break true;
+            }
+            if spent >= millis(self.job.plan.max_warmup_ms) || runs.len() >= MAX_SAMPLES {
+                // A slow model does not get to two whole windows in this time; then smaller ones must do.
+                break stats::is_steady(&runs, WINDOW.min(runs.len() / 2));
+            }
+        };
+        for token in generated.iter().take(2 * WINDOW) {
+            self.step(*token)?;
+        }
+        Ok((runs, steady))
+    }
+
+    fn time_prefill(&mut self, prompt: &[u32]) -> Result<(Vec<u64>, bool), WireError> {
+        // Whatever the report of this step stirred up settles in a run that does not count.
+        self.prefill(prompt)?;
+        let mut pace = Pace::start(self.clock, &self.job.plan);
+        loop {
+            pace.record(self.prefill(prompt)?);
+            if let Some(converged) = pace.verdict(false) {
+                return Ok((pace.into_samples(), converged));
+            }
+        }
+    }
+
+    /// Rounds of a prefill, which does not count here, and all tokens after it. The first token of a round pays for the
+    /// change of kernels and does not count either, unless it is the only one. The first round is finished whenever
+    /// time allows, so that all depths are among the samples; later ones may be cut short.
+    fn time_decode(&mut self, prompt: &[u32], generated: &[u32]) -> Result<(Vec<u64>, bool), WireError> {
+        let uncounted = generated.len() - timed_per_round(generated);
+        let mut pace = Pace::start(self.clock, &self.job.plan);
+        let mut open = true;
+        loop {
+            self.prefill(prompt)?;
+            for (depth, token) in generated.iter().enumerate() {
+                let span = self.step(*token)?;
+                if depth < uncounted {
+                    continue;
+                }
+                pace.record(span);
+                open &= depth + 1 < generated.len();
+                if let Some(converged) = pace.verdict(open) {
+                    return Ok((pace.into_samples(), converged));
+                }
+            }
+        }
+    }
+
+    /// One prompt from an empty cache, with the choice of the first token.
+    fn prefill(&mut self, prompt: &[u32]) -> Result<Nanoseconds<u64>, WireError> {
+        self.model.reset();
+        self.timed(prompt)
+    }
+
+    fn step(&mut self, token: u32) -> Result<Nanoseconds<u64>, WireError> {
+        self.timed(&[token])
+    }
+
+    fn timed(&mut self, tokens: &[u32]) -> Result<Nanoseconds<u64>, WireError> {
+        let start = self.clock.now();
+        let logits = self.model.feed(tokens)?;
+        black_box(argmax(logits));
+        let end = self.clock.now();
+        Ok(between(start, end))
+    }
+}
+
+/// Tokens of a round that count.
+fn timed_per_round(generated: &[u32]) -> usize {
+    match generated.len() {
+        1 => 1,
+        n => n - 1,
+    }
+}
+
+/// The entry with the largest logit; the first of several. In two passes, of which the compiler makes vector code.
+fn argmax(logits: &[f32]) -> usize {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = logits.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane = if logit > *lane { logit } else { *lane };
+        }
+    }
+    let largest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&logit| logit >= largest).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::fake::HandClock, measure::job::tests::job};
+    use edgewise_protocol::{MeasurePlan, Workload};
+    use proptest::prelude::*;
+    use std::{cell::RefCell, rc::Rc};
+
+    /// Depth and tokens of every step.
+    type Log = Vec<(usize, Vec<u32>)>;
+
+    /// A model whose time is what a function of (feeds so far, depth, new tokens) says, in microseconds.
+    struct Timed<F> {
+        clock: HandClock,
+        cost: F,
+        feeds: u64,
+        depth: usize,
+        log: Rc<RefCell<Log>>,
+    }
+
+    impl<F: Fn(u64, usize, usize) -> u64> CausalModel for Timed<F> {
+        fn runtime_version(&self) -> &'static str {
+            "0"
+        }
+        fn reset(&mut self) {
+            self.depth = 0;
+        }
+        fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], WireError> {
+            self.log.borrow_mut().push((self.depth, tokens.to_vec()));
+            self.clock.advance(1000 * (self.cost)(self.feeds, self.depth, tokens.len()));
+            self.feeds += 1;
+            self.depth += tokens.len();
+            Ok(&[0.0, 1.0])
+        }
+    }
+
+    fn run(job: &MeasureJob, faults: &dyn Fn() -> u64, cost: impl Fn(u64, usize, usize) -> u64) -> (Findings, Vec<Stage>, Log) {
+        let clock = HandClock::default();
+        let log = Rc::default();
+        let mut model = Timed { clock: clock.clone(), cost, feeds: 0, depth: 0, log: Rc::clone(&log) };
+        let mut stages = Vec::new();
+        let session =
+            Session { model: &mut model, clock: &clock, job, major_faults: faults, report: &mut |stage| stages.push(stage) };
+        let findings = session.run().unwrap();
+        let log = log.borrow().clone();
+        (findings, stages, log)
+    }
+
+    /// 20 ms per prefill, 2 ms per token.
+    fn quiet(_: u64, _: usize, tokens: usize) -> u64 {
+        if tokens > 1 { 20_000 } else { 2_000 }
+    }
+
+    #[test]
+    fn a_quiet_model_is_measured_exactly() {
+        let (found, stages, log) = run(&job(), &|| 0, quiet);
+        assert_eq!(found.ttft, Estimate { median: 20.0, low: 20.0, high: 20.0, n: 15 });
+        assert!((found.tpot.median, found.tpot.low, found.tpot.high) == (2.0, 2.0, 2.0), "{:?}", found.tpot);
+        assert!(found.tpot.n >= 50, "0.1 s at least: {:?}", found.tpot);
+        assert_eq!(found.warmup_ns.len(), 10, "two windows");
+        assert!(found.converged);
+        assert_eq!(found.flags, [Flag::Unverified]);
+        assert_eq!(stages, [Stage::Warm, Stage::Prefill, Stage::Decode]);
+
+        let prompts: Vec<_> = log.iter().filter(|(_, tokens)| tokens.len() > 1).collect();
+        assert!(prompts.iter().all(|(depth, tokens)| *depth == 0 && tokens.len() == 4 && tokens == &prompts[0].1));
+        let deepest = log.iter().map(|(depth, _)| *depth).max().unwrap();
+        assert_eq!(deepest, 4 + 9 - 2, "the ninth generated token is never fed");
+        assert!(log.iter().flat_map(|(_, tokens)| tokens).all(|&token| token < 10));
+    }
+
+    #[test]
+    fn the_first_token_of_a_round_does_not_count() {
+        let (found, ..) = run(&job(), &|| 0, |_, depth, tokens| if depth == 4 { 50_000 } else { quiet(0, depth, tokens) });
+        assert!(found.tpot_ns.iter().all(|&ns| ns == 2_000_000), "{:?}", found.tpot_ns);
+        let short = MeasureJob { workload: Workload { prompt_tokens: 4, generated_tokens: 2 }, ..job() };
+        let (found, ..) = run(&short, &|| 0, quiet);
+        assert!(found.tpot.n >= 15, "the only token of a round counts");
+    }
+
+    #[test]
+    fn warm_up_goes_on_until_times_are_steady() {
+        let (found, ..) =
+            run(&job(), &|| 0, |feeds, _, tokens| if feeds < 12 { 40_000 - 1500 * feeds } else { quiet(0, 0, tokens) });
+        assert!(found.warmup_ns.len() > 16 && found.warmup_ns.len() < 26, "{}", found.warmup_ns.len());
+        assert!(!found.flags.contains(&Flag::NoSteadyState));
+
+        let (found, ..) = run(&job(), &|| 0, |feeds, _, tokens| quiet(0, 0, tokens) * (100 + 3 * feeds) / 100);
+        assert!(found.flags.contains(&Flag::NoSteadyState), "{:?}", found.flags);
+        assert!(found.flags.contains(&Flag::Drift), "{:?}", found.flags);
+    }
+
+    #[test]
+    fn a_slow_model_is_judged_by_the_runs_that_fit() {
+        let slow = |_, _, tokens: usize| if tokens > 1 { 240_000 } else { 30_000 };
+        let (found, ..) = run(&job(), &|| 0, slow);
+        assert_eq!(found.warmup_ns.len(), 5);
+        assert!(!found.flags.contains(&Flag::NoSteadyState));
+        assert!(found.flags.contains(&Flag::NotConverged), "nine prefills fit in 2 s, 15 were asked for");
+        assert!(!found.converged);
+        let crawling = |_, _, tokens: usize| if tokens > 1 { 9_000_000 } else { 30_000 };
+        let (found, ..) = run(&job(), &|| 0, crawling);
+        assert_eq!((found.warmup_ns.len(), found.ttft.n, found.tpot.n), (1, 1, 1), "every phase ends with its time");
+        assert!(found.flags.contains(&Flag::NoSteadyState));
+    }
+
+    #[test]
+    fn dearer_tokens_at_depth_are_no_drift_and_the_first_round_is_whole() {
+        let workload = Workload { prompt_tokens: 4, generated_tokens: 100 };
+        let plan = MeasurePlan { target_half_width: 0.5, ..job().plan };
+        let deep = |_, depth: usize, tokens: usize| if tokens > 1 { 20_000 } else { 2_000 + 20 * depth as u64 };
+        let (found, ..) = run(&MeasureJob { workload, plan, ..job() }, &|| 0, deep);
+        assert!(found.tpot.n >= 98, "{:?}", found.tpot);
+        assert!(!found.flags.contains(&Flag::Drift));
+    }
+
+    #[test]
+    fn pages_read_from_disk_are_flagged() {
+        let calls = std::cell::Cell::new(0);
+        let faults = || {
+            calls.set(calls.get() + 1);
+            calls.get()
+        };
+        assert!(run(&job(), &faults, quiet).0.flags.contains(&Flag::Paging));
+    }
+
+    #[test]
+    fn the_same_seed_feeds_the_same_tokens() {
+        let tokens = |seed| run(&MeasureJob { seed, ..job() }, &|| 0, quiet).2[0].1.clone();
+        assert_eq!(tokens(1), tokens(1));
+        assert_ne!(tokens(1), tokens(2));
+    }
+
+    proptest! {
+        #[test]
+        fn argmax_is_the_first_largest(logits in proptest::collection::vec(-5i8..5, 1..100)) {
+            let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            prop_assert_eq!(Some(argmax(&logits)), logits.iter().position(|&l| l >= largest));
+        }
+    }
+
+    #[test]
+    fn argmax_of_nan_is_harmless() {
+        assert_eq!(argmax(&[f32::NAN; 40]), 0);
+        assert_eq!(argmax(&[]), 0);
+    }
+}

@@ -1,0 +1,16 @@
+//! Blobs by the hash of their content, in one folder that can be thrown away at any time.
+//!
+//! Contract: what [`Store::locate`] returns was checked against its hash when it came in. Several agents may share a folder:
+//! files appear by rename, an upload holds a lock on its part, and leftovers are cleared only by an agent that is alone.
+//!
+//! `blobs/SHA256` whole blobs · `parts/SHA256.part` broken-off uploads · `taken/SHA256` what a blob that is a link to
+//! somebody else's file must still look like · `artifacts/` folders of one measurement each.
+
+mod artifact;
+mod folder;
+mod take;
+mod upload;
+
+pub(crate) use artifact::{Artifact, MODEL, check_names};
+pub(crate) use folder::Store;
+pub(crate) use upload::Upload;

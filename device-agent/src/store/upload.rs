@@ -1,0 +1,179 @@
+//! One upload: bytes in order from an offset, checked against the blob's hash at the end.
+
+use super::folder::{Store, blob_id, remove_if_there, stream};
+use crate::{
+    cancel::Cancel,
+    error::{io_error, wire},
+    limits::ACK_BYTES,
+    sys,
+};
+use edgewise_protocol::{BlobId, ErrorCode, WireError};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    path::PathBuf,
+};
+
+/// An upload that is under way. Dropping it leaves the part for a later one to go on from.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    blob: BlobId,
+    size: u64,
+    received: u64,
+    acknowledged: u64,
+    hasher: Sha256,
+    path: PathBuf,
+    file: File,
+}
+
+impl Upload {
+    /// Opens the part of `blob`, hashes what a broken-off upload left in it, and checks that the rest fits the disk.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadRequest`] if another upload of the blob is under way, [`ErrorCode::NoSpace`],
+    /// [`ErrorCode::Cancelled`], [`ErrorCode::Io`].
+    pub(crate) fn begin(store: &Store, blob: BlobId, size: u64, cancel: &Cancel) -> Result<Self, WireError> {
+        let path = store.part(blob);
+        let fail = |doing: &'static str| {
+            let path = path.clone();
+            move |e: std::io::Error| io_error(doing, &path, &e)
+        };
+        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail("open"))?;
+        if !sys::try_lock(&file, true).map_err(fail("lock"))? {
+            return Err(wire(ErrorCode::BadRequest, format!("another upload of blob {blob} is under way")));
+        }
+        let mut received = file.metadata().map_err(fail("look at"))?.len();
+        if received > size {
+            file.set_len(0).map_err(fail("empty"))?;
+            received = 0;
+        }
+        store.check_space(size - received)?;
+        let mut hasher = Sha256::new();
+        stream(&mut file, &path, cancel, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        file.seek(SeekFrom::Start(received)).map_err(fail("seek in"))?;
+        Ok(Self { blob, size, received, acknowledged: received, hasher, path, file })
+    }
+
+    /// Bytes that are in the part.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether all bytes came.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.received == self.size
+    }
+
+    /// Appends bytes. Returns how many the blob has so far when it is time to acknowledge them.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadRequest`] for more bytes than were announced, [`ErrorCode::NoSpace`], [`ErrorCode::Io`].
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<Option<u64>, WireError> {
+        if bytes.len() as u64 > self.size - self.received {
+            let message = format!("more than the announced {} bytes came for blob {}", self.size, self.blob);
+            return Err(wire(ErrorCode::BadRequest, message));
+        }
+        self.file.write_all(bytes).map_err(|e| io_error("write", &self.path, &e))?;
+        self.hasher.update(bytes);
+        self.received += bytes.len() as u64;
+        if self.received - self.acknowledged < ACK_BYTES {
+            return Ok(None);
+        }
+        self.acknowledged = self.received;
+        Ok(Some(self.received))
+    }
+
+    /// Checks the hash and puts the blob in place. The bytes are on the disk then, so that no write-back disturbs a
+    /// measurement that follows.
+    ///
+    /// # Errors
+    /// [`ErrorCode::HashMismatch`], after which nothing is left of the upload; [`ErrorCode::NoSpace`], [`ErrorCode::Io`].
+    pub(crate) fn finish(self, store: &Store) -> Result<(), WireError> {
+        let found = blob_id(self.hasher);
+        if found != self.blob {
+            remove_if_there(&self.path).map_err(|e| io_error("remove", &self.path, &e))?;
+            let message = format!("the {} bytes that came for blob {} hash to {found}", self.size, self.blob);
+            return Err(wire(ErrorCode::HashMismatch, message));
+        }
+        self.file.sync_data().map_err(|e| io_error("write", &self.path, &e))?;
+        store.admit(&self.path, self.blob, None).map_err(|e| io_error("rename", &self.path, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel;
+    use edgewise_protocol::BlobState;
+
+    fn id(bytes: &[u8]) -> BlobId {
+        blob_id(Sha256::new_with_prefix(bytes))
+    }
+
+    #[test]
+    fn a_broken_off_upload_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (_keep, cancel) = cancel::pair();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let blob = id(&bytes);
+        let size = bytes.len() as u64;
+
+        let mut first = Upload::begin(&store, blob, size, &cancel).unwrap();
+        assert_eq!(first.append(&bytes[..1000]).unwrap(), None);
+        assert_eq!(first.append(&bytes[1000..1_200_000]).unwrap(), Some(1_200_000));
+        drop(first);
+        assert_eq!(store.state(blob), BlobState::Partial(1_200_000));
+
+        let mut second = Upload::begin(&store, blob, size, &cancel).unwrap();
+        assert_eq!(second.received(), 1_200_000);
+        assert_eq!(second.append(&bytes[1_200_000..]).unwrap(), Some(size));
+        assert!(second.is_complete());
+        second.finish(&store).unwrap();
+        assert_eq!(store.state(blob), BlobState::Complete);
+        assert_eq!(std::fs::read(store.locate(blob).unwrap()).unwrap(), bytes);
+        assert!(!store.part(blob).exists());
+    }
+
+    #[test]
+    fn wrong_bytes_leave_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (_keep, cancel) = cancel::pair();
+        let mut upload = Upload::begin(&store, id(b"right"), 5, &cancel).unwrap();
+        upload.append(b"wrong").unwrap();
+        assert_eq!(upload.finish(&store).unwrap_err().code, ErrorCode::HashMismatch);
+        assert_eq!(store.state(id(b"right")), BlobState::Missing);
+    }
+
+    #[test]
+    fn the_announced_size_bounds_an_upload() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (_keep, cancel) = cancel::pair();
+        let mut upload = Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap();
+        assert_eq!(upload.append(b"abcd").unwrap_err().code, ErrorCode::BadRequest);
+        let second = Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap_err();
+        assert_eq!(second.code, ErrorCode::BadRequest, "{}", second.message);
+        let huge = Upload::begin(&store, id(b"x"), u64::MAX, &cancel).unwrap_err();
+        assert_eq!(huge.code, ErrorCode::NoSpace);
+        drop(upload);
+
+        // A part that is longer than the blob is none of this blob.
+        std::fs::write(store.part(id(b"abc")), "too long").unwrap();
+        assert_eq!(Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap().received(), 0);
+    }
+
+    #[test]
+    fn hashing_a_part_can_be_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (canceller, cancel) = cancel::pair();
+        drop(canceller);
+        assert_eq!(Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap_err().code, ErrorCode::Cancelled);
+    }
+}

@@ -1,0 +1,133 @@
+//! Blobs over the wire: uploads, their resumption and corruption, and files that are taken.
+
+use crate::support::{Agent, code, id_of};
+use edgewise_protocol::{AgentMessage, BlobState, ErrorCode, HostMessage, Reply, Request};
+use std::{fs, time::Duration};
+
+fn noise(size: usize) -> Vec<u8> {
+    (0..size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn state(agent: &mut Agent, bytes: &[u8]) -> BlobState {
+    match agent.call(Request::Have { blobs: vec![id_of(bytes)] }).unwrap() {
+        Reply::Have(states) => states[0],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_upload_is_acknowledged_and_kept() {
+    let mut agent = Agent::new();
+    let bytes = noise(3 << 20);
+    assert_eq!(state(&mut agent, &bytes), BlobState::Missing);
+    let id = agent.ask(Request::Put { blob: id_of(&bytes), size: bytes.len() as u64 });
+    assert_eq!(agent.next(), AgentMessage::Ack { id, received: 0 });
+    agent.send_chunks(id, &bytes);
+    for mebibytes in 1..=3 {
+        assert_eq!(agent.next(), AgentMessage::Ack { id, received: mebibytes << 20 });
+    }
+    assert_eq!(agent.next(), AgentMessage::Reply { id, result: Ok(Reply::Stored) });
+    assert_eq!(state(&mut agent, &bytes), BlobState::Complete);
+
+    let again = agent.ask(Request::Put { blob: id_of(&bytes), size: bytes.len() as u64 });
+    assert_eq!(agent.next(), AgentMessage::Ack { id: again, received: 3 << 20 }, "nothing is sent twice");
+    assert_eq!(agent.next(), AgentMessage::Reply { id: again, result: Ok(Reply::Stored) });
+    agent.put(b"");
+}
+
+#[test]
+fn an_upload_survives_the_agent() {
+    let mut agent = Agent::new();
+    let bytes = noise(2_500_000);
+    let id = agent.ask(Request::Put { blob: id_of(&bytes), size: bytes.len() as u64 });
+    agent.wait_for_ack(id);
+    agent.send_chunks(id, &bytes[..1_100_000]);
+    assert!(agent.wait_for_ack(id) >= 1 << 20);
+    agent.child.kill().unwrap();
+    agent.child.wait().unwrap();
+
+    let store = std::mem::replace(&mut agent.store, tempfile::tempdir().unwrap());
+    let mut agent = Agent::in_store(store);
+    let BlobState::Partial(have) = state(&mut agent, &bytes) else { panic!("nothing was kept") };
+    assert!(have >= 1 << 20);
+    let id = agent.ask(Request::Put { blob: id_of(&bytes), size: bytes.len() as u64 });
+    assert_eq!(agent.wait_for_ack(id), have);
+    agent.send_chunks(id, &bytes[have as usize..]);
+    assert_eq!(agent.reply(id), Ok(Reply::Stored));
+}
+
+#[test]
+fn corrupted_bytes_are_noticed_and_dropped() {
+    let mut agent = Agent::new();
+    let mut bytes = noise(600_000);
+    let blob = id_of(&bytes);
+    let id = agent.ask(Request::Put { blob, size: bytes.len() as u64 });
+    agent.wait_for_ack(id);
+    bytes[300_000] ^= 1;
+    agent.send_chunks(id, &bytes);
+    assert_eq!(code(agent.reply(id)), ErrorCode::HashMismatch);
+    bytes[300_000] ^= 1;
+    assert_eq!(state(&mut agent, &bytes), BlobState::Missing);
+    agent.put(&bytes);
+}
+
+#[test]
+fn chunks_that_nobody_awaits_are_refused_once() {
+    let mut agent = Agent::new();
+    agent.send_chunks(77, &[0; 100]);
+    agent.send_chunks(77, &[0; 100]);
+    assert_eq!(code(agent.reply(77)), ErrorCode::BadRequest);
+
+    let id = agent.ask(Request::Put { blob: id_of(b"abc"), size: 3 });
+    agent.wait_for_ack(id);
+    agent.send_chunks(id, b"abcd");
+    agent.send_chunks(id, b"more that was on the way");
+    assert_eq!(code(agent.reply(id)), ErrorCode::BadRequest);
+    assert_eq!(state(&mut agent, b"abc"), BlobState::Missing);
+}
+
+#[test]
+fn one_blob_has_one_upload_at_a_time() {
+    let mut agent = Agent::new();
+    let first = agent.ask(Request::Put { blob: id_of(b"abc"), size: 3 });
+    agent.wait_for_ack(first);
+    assert_eq!(code(agent.call(Request::Put { blob: id_of(b"abc"), size: 3 })), ErrorCode::BadRequest);
+    agent.send_chunks(first, b"abc");
+    assert_eq!(agent.reply(first), Ok(Reply::Stored));
+}
+
+#[test]
+fn an_upload_can_be_given_up_and_taken_up_again() {
+    let mut agent = Agent::new();
+    let id = agent.ask(Request::Put { blob: id_of(b"abcdef"), size: 6 });
+    agent.wait_for_ack(id);
+    agent.send_chunks(id, b"abc");
+    agent.send(&HostMessage::Cancel { id });
+    agent.send_chunks(id, b"def");
+    assert_eq!(code(agent.reply(id)), ErrorCode::Cancelled);
+    assert_eq!(state(&mut agent, b"abcdef"), BlobState::Partial(3));
+    agent.put(b"abcdef");
+}
+
+#[test]
+fn a_blob_that_cannot_fit_is_refused_at_once() {
+    let mut agent = Agent::new();
+    assert_eq!(code(agent.call(Request::Put { blob: id_of(b"x"), size: 1 << 60 })), ErrorCode::NoSpace);
+    assert!(agent.is_alive());
+}
+
+#[test]
+fn a_file_on_the_device_is_taken() {
+    let mut agent = Agent::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weights");
+    fs::write(&path, "abc").unwrap();
+    let take = |size, path: &std::path::Path| Request::Take { blob: id_of(b"abc"), size, path: path.to_str().unwrap().into() };
+    assert_eq!(agent.call(take(3, &path)), Ok(Reply::Stored));
+    assert_eq!(state(&mut agent, b"abc"), BlobState::Complete);
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(&path, "xyz").unwrap();
+    assert_eq!(state(&mut agent, b"abc"), BlobState::Missing, "the file is not what was taken any more");
+    assert_eq!(code(agent.call(take(3, &path))), ErrorCode::HashMismatch);
+    assert_eq!(code(agent.call(take(3, &dir.path().join("none")))), ErrorCode::Io);
+}
