@@ -1,1 +1,31 @@
-//! Stub.
+//! From a checkpoint to a sorted super-network, and the quality of its sub-networks.
+//!
+//! Contract: [`Checkpoint::open`] reads what users have (a Hugging Face folder or a GGUF file); [`prepare`] ranks layers,
+//! key/value groups, neurons and width on calibration text and writes the weights sorted, so that every sub-network is a
+//! prefix; [`SuperNetwork`] opens that folder, evaluates sub-networks with candle and gives the weights to the artifact
+//! writer. Nothing here knows a device or a search.
+
+mod bundled;
+mod checkpoint;
+mod error;
+mod gguf;
+mod hf_config;
+mod importance;
+mod network;
+mod prepare;
+mod probe;
+mod quality;
+mod sort;
+mod supernet;
+mod text;
+
+pub use bundled::{CALIBRATION_TEXT, HELD_OUT_TEXT, write_demo};
+pub use checkpoint::{Checkpoint, checkpoint_sha256};
+pub use error::Error;
+pub use importance::Importance;
+pub use network::{Network, Observer};
+pub use prepare::{Calibration, Prepared, Step, cache_key, prepare};
+pub use quality::{Evaluation, Quality, evaluate};
+pub use supernet::{SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetwork, SuperNetworkFile, open_artifact};
+pub use text::{Text, Windows};
+pub use tokenizers::Tokenizer;

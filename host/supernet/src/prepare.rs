@@ -1,0 +1,132 @@
+//! From a checkpoint to a super-network on disk.
+
+use crate::{
+    Checkpoint, Error, Network, SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetworkFile, Text, Windows, checkpoint_sha256, importance,
+    sort::{self, Orders},
+};
+use edgewise_onnx::{MappedWeights, Source};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Version of the scores; a change of their definition must not find old caches.
+const METHOD: &str = "rms-column/1";
+/// Largest accepted difference of a logit between checkpoint and sorted super-network, as a share of the largest logit.
+/// Sums run in another order; the rest is exact.
+const IDENTITY_TOLERANCE: f32 = 1e-3;
+/// Tokens of the identity check.
+const IDENTITY_TOKENS: usize = 64;
+
+/// Text to take importance scores from.
+#[derive(Debug, Clone)]
+pub struct Calibration {
+    /// The text.
+    pub text: Text,
+    /// Which windows of it.
+    pub windows: Windows,
+}
+
+/// What [`prepare`] is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Reading the checkpoint's tensors.
+    Load,
+    /// Running the calibration text: windows done, of how many.
+    Calibrate(usize, usize),
+    /// Writing the sorted weights.
+    Sort,
+    /// Comparing the super-network with the checkpoint.
+    Check,
+}
+
+/// A super-network that was just written.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What its `supernet.json` says.
+    pub file: SuperNetworkFile,
+}
+
+/// A name for the super-network that these inputs give: the checkpoint's weights, configuration and tokenizer, the text, the
+/// windows, and how scores are made.
+///
+/// # Errors
+/// [`Error::Io`] if the checkpoint cannot be read, [`Error::Artifact`] if its folder holds no weights.
+pub fn cache_key(checkpoint: &Path, text: &str, windows: Windows) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    hash.update(format!("{METHOD} {} {} {}\n", checkpoint_sha256(checkpoint)?, windows.length, windows.count));
+    for name in ["config.json", "tokenizer.json"] {
+        hash.update(std::fs::read(checkpoint.join(name)).unwrap_or_default());
+    }
+    hash.update(text);
+    Ok(hex::encode(&hash.finalize()[..16]))
+}
+
+/// Scores the checkpoint on the calibration text and writes the sorted super-network into `folder`, which must not exist;
+/// it appears whole or not at all.
+///
+/// # Errors
+/// [`Error::NotFinite`], [`Error::ShortText`], [`Error::Io`], [`Error::Identity`].
+pub fn prepare(
+    checkpoint: &Checkpoint,
+    calibration: &Calibration,
+    folder: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Prepared, Error> {
+    let config = &checkpoint.config;
+    progress(Step::Load);
+    let positions = calibration.windows.length.max(IDENTITY_TOKENS);
+    let windows = calibration.text.windows(calibration.windows)?;
+    let positions = positions.max(windows[0].len());
+    let network = Network::load(config, checkpoint, positions)?;
+    let count = windows.len();
+    let scores = importance::measure(&network, &windows, &mut |done| progress(Step::Calibrate(done, count)))?;
+    let sample: Vec<u32> = windows[0].iter().copied().take(IDENTITY_TOKENS).collect();
+    let reference = network.logits(&network.hidden(&config.full(), &sample, None)?)?;
+    drop(network);
+
+    progress(Step::Sort);
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+    let partial = tempfile::Builder::new().prefix(".preparing-").tempdir_in(parent).map_err(Error::io("make", parent))?;
+    sort::write(config, checkpoint, &Orders::new(config, &scores), &partial.path().join("model.safetensors"))?;
+
+    progress(Step::Check);
+    let weights = MappedWeights::open(partial.path())?;
+    let sorted = Network::load(config, &weights, positions)?;
+    let logits = sorted.logits(&sorted.hidden(&config.full(), &sample, None)?)?;
+    let largest = reference.abs()?.max_all()?.to_scalar::<f32>()?;
+    let difference = (logits - reference)?.abs()?.max_all()?.to_scalar::<f32>()?;
+    let tolerance = IDENTITY_TOLERANCE * largest.max(1.0);
+    if difference.is_nan() || difference > tolerance {
+        return Err(Error::Identity { difference, tolerance });
+    }
+
+    let file = SuperNetworkFile {
+        schema: SUPERNET_SCHEMA.into(),
+        source: Source { name: checkpoint.name.clone(), sha256: checkpoint.sha256.clone() },
+        model: config.clone(),
+        method: METHOD.into(),
+        calibration_sha256: calibration.text.sha256.clone(),
+        importance: scores,
+        identity_max_abs_diff: difference,
+        identity_tolerance: tolerance,
+    };
+    let put = |name: &str, bytes: &[u8]| {
+        let path = partial.path().join(name);
+        std::fs::write(&path, bytes).map_err(Error::io("write", &path))
+    };
+    let tokenizer = checkpoint
+        .tokenizer
+        .to_string(false)
+        .map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
+    put("tokenizer.json", tokenizer.as_bytes())?;
+    put(SUPERNET_FILE, &serde_json::to_vec(&file).expect("plain data serialises"))?;
+    let partial = partial.keep();
+    std::fs::rename(&partial, folder).or_else(|e| {
+        let ours = std::fs::remove_dir_all(&partial);
+        // Another process may have been faster with the same inputs.
+        if folder.join(SUPERNET_FILE).exists() && ours.is_ok() { Ok(()) } else { Err(Error::io("write", folder)(e)) }
+    })?;
+    Ok(Prepared { folder: folder.to_owned(), file })
+}

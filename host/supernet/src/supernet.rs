@@ -1,0 +1,120 @@
+//! A prepared super-network.
+
+use crate::{Error, Importance, Network};
+use edgewise_onnx::{Artifact, ArtifactWriter, Extras, MappedWeights, ModelConfig, Source, SubNetwork, TOKENIZER_FILE};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tokenizers::Tokenizer;
+
+/// File that makes a folder a super-network.
+pub const SUPERNET_FILE: &str = "supernet.json";
+/// Version of that file's layout.
+pub const SUPERNET_SCHEMA: &str = "edgewise.supernet/1";
+
+/// The content of `supernet.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuperNetworkFile {
+    /// [`SUPERNET_SCHEMA`].
+    pub schema: String,
+    /// The checkpoint.
+    pub source: Source,
+    /// Its architecture.
+    pub model: ModelConfig,
+    /// How scores were made.
+    pub method: String,
+    /// SHA-256 of the calibration text.
+    pub calibration_sha256: String,
+    /// Scores in the checkpoint's order.
+    pub importance: Importance,
+    /// Largest difference of a logit from the checkpoint's.
+    pub identity_max_abs_diff: f32,
+    /// Largest accepted one.
+    pub identity_tolerance: f32,
+}
+
+/// Sorted weights on disk, mapped, with what belongs to them.
+pub struct SuperNetwork {
+    /// What `supernet.json` says.
+    pub file: SuperNetworkFile,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    weights: MappedWeights,
+    tokenizer_json: Vec<u8>,
+}
+
+impl std::fmt::Debug for SuperNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SuperNetwork").field("source", &self.file.source).finish_non_exhaustive()
+    }
+}
+
+impl SuperNetwork {
+    /// Whether the folder says that it is one.
+    pub fn is_one(folder: &Path) -> bool {
+        folder.join(SUPERNET_FILE).is_file()
+    }
+
+    /// Opens what [`crate::prepare`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::NotAModel`], [`Error::Artifact`], [`Error::Tokenizer`].
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let not = |reason: String| Error::NotAModel { path: folder.to_owned(), reason };
+        let path = folder.join(SUPERNET_FILE);
+        let bytes = std::fs::read(&path).map_err(|e| not(format!("cannot read {SUPERNET_FILE}: {e}")))?;
+        let file: SuperNetworkFile = serde_json::from_slice(&bytes).map_err(|e| not(format!("{SUPERNET_FILE}: {e}")))?;
+        if file.schema != SUPERNET_SCHEMA {
+            return Err(not(format!("its schema is `{}`, this version reads `{SUPERNET_SCHEMA}`", file.schema)));
+        }
+        file.model.validate()?;
+        let path = folder.join("tokenizer.json");
+        let tokenizer_json = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let tokenizer =
+            Tokenizer::from_bytes(&tokenizer_json).map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
+        Ok(Self { file, tokenizer, weights: MappedWeights::open(folder)?, tokenizer_json })
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &ModelConfig {
+        &self.file.model
+    }
+
+    /// Loads the weights for evaluation; sequences may have up to `positions` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`], [`Error::NotFinite`].
+    pub fn network(&self, positions: usize) -> Result<Network, Error> {
+        Network::load(self.config(), &self.weights, positions)
+    }
+
+    /// What makes artifacts of its sub-networks.
+    pub fn artifacts(&self) -> ArtifactWriter<'_, MappedWeights> {
+        let extras = Extras { tokenizer: Some(self.tokenizer_json.clone()), model_type: "llama".into() };
+        ArtifactWriter::new(self.config(), &self.weights, self.file.source.clone(), extras)
+    }
+
+    /// The network as a whole.
+    pub fn full(&self) -> SubNetwork {
+        self.config().full()
+    }
+
+    /// Layers from the least important to the most.
+    pub fn layer_order(&self) -> Vec<u32> {
+        let scores = &self.file.importance.layers;
+        let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+        order.sort_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
+        order
+    }
+}
+
+/// Opens an artifact for evaluation on the host: its network, which sub-network of that it is (all of it), its tokenizer.
+///
+/// # Errors
+/// [`Error::Artifact`], [`Error::Tokenizer`], [`Error::NotFinite`].
+pub fn open_artifact(artifact: &Artifact, positions: usize) -> Result<(Network, SubNetwork, Tokenizer), Error> {
+    let (network, whole) = Network::load_artifact(artifact, positions)?;
+    let tokenizer = Tokenizer::from_file(artifact.folder.join(TOKENIZER_FILE))
+        .map_err(|e| Error::Tokenizer { path: artifact.folder.clone(), reason: e.to_string() })?;
+    Ok((network, whole, tokenizer))
+}
