@@ -1,1 +1,20 @@
-//! Stub.
+//! The report of a study: one HTML page that needs nothing but itself.
+//!
+//! The page is plain data in, text out. It loads nothing, so it can be mailed, archived and opened years later; its plots are
+//! SVG written here, its script only sorts tables and shows tooltips. Text from outside (names, paths, errors) is escaped where
+//! it enters the page and nowhere else.
+
+mod data;
+mod drift_plot;
+mod format;
+mod front_plot;
+mod markup;
+mod page;
+mod profile;
+mod scale;
+mod table;
+
+pub use data::{
+    Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload,
+};
+pub use page::render;
