@@ -1,0 +1,12 @@
+//! One file per subcommand: its arguments and what it does.
+
+pub(crate) mod deploy;
+pub(crate) mod device;
+pub(crate) mod evaluate;
+pub(crate) mod export;
+pub(crate) mod front;
+pub(crate) mod measure;
+pub(crate) mod prepare;
+pub(crate) mod report;
+pub(crate) mod search;
+mod studies;

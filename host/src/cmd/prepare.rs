@@ -1,0 +1,77 @@
+//! `host prepare`: importance scores and the sorted super-network.
+
+use crate::{
+    cli::Context,
+    failure::Failure,
+    model::{self, Located},
+};
+use edgewise_supernet::SuperNetwork;
+use std::path::PathBuf;
+
+/// Flags of `host prepare`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Hugging Face folder, .gguf file, or `demo`
+    model: String,
+    /// Folder for the super-network; must not exist
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Text for importance scores [default: a bundled public-domain text]
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+}
+
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    supernet: String,
+    model: &'a str,
+    model_sha256: &'a str,
+    method: &'a str,
+    calibration_sha256: &'a str,
+    calibration_tokens: usize,
+    layers: &'a [f64],
+    kv_groups: &'a [Vec<f64>],
+    identity_max_abs_diff: f64,
+    identity_tolerance: f64,
+}
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        if self.output.exists() {
+            return Err(Failure::usage(format!("`{}` exists already", self.output.display()))
+                .hint("give -o a new name; a super-network is never overwritten"));
+        }
+        let path = match model::locate(&self.model, &context.home)? {
+            Located::Checkpoint(path) => path,
+            Located::Prepared(path) => {
+                return Err(Failure::usage(format!("`{}` is a prepared super-network already", path.display())));
+            }
+        };
+        let text = model::calibration_text(self.calibration.as_deref())?;
+        let name = (self.model == model::DEMO).then_some(model::DEMO);
+        model::prepare_into(&path, &text, &self.output, name, context.printer)?;
+        let supernet = SuperNetwork::open(&self.output)?;
+        let file = &supernet.file;
+        if context.printer.json {
+            return context.printer.json(&Document {
+                schema: "edgewise.prepare/1",
+                supernet: self.output.display().to_string(),
+                model: &file.source.name,
+                model_sha256: &file.source.sha256,
+                method: &file.method,
+                calibration_sha256: &file.calibration_sha256,
+                calibration_tokens: file.importance.tokens,
+                layers: &file.importance.layers,
+                kv_groups: &file.importance.kv_groups,
+                identity_max_abs_diff: f64::from(file.identity_max_abs_diff),
+                identity_tolerance: f64::from(file.identity_tolerance),
+            });
+        }
+        context.printer.note(&format!(
+            "scored {} tokens; sorted and original logits differ by at most {:.1e} (accepted: {:.1e})",
+            file.importance.tokens, file.identity_max_abs_diff, file.identity_tolerance
+        ));
+        context.printer.data(&format!("{}\n", self.output.display()))
+    }
+}

@@ -1,0 +1,154 @@
+//! `host report`: a study as one self-contained HTML page.
+
+use super::studies::{self, Study};
+use crate::{cli::Context, exit_code, failure::Failure, view::View};
+use edgewise_report::{
+    Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload, render,
+};
+use edgewise_search::{MeasurementRecord, Objective, Record};
+use std::path::PathBuf;
+
+/// Flags of `host report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The study [default: the newest]
+    study: Option<PathBuf>,
+    /// The page
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    output: PathBuf,
+}
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let study = studies::open(self.study.as_deref(), context)?;
+        let page = render(&data(&study)?);
+        std::fs::write(&self.output, page).map_err(|e| Failure::file("write", &self.output, &e))?;
+        if context.printer.json {
+            let path = self.output.display().to_string();
+            return context.printer.json(&serde_json::json!({ "schema": "edgewise.report/1", "report": path }));
+        }
+        context.printer.data(&format!("{}\n", self.output.display()))
+    }
+}
+
+fn data(study: &Study) -> Result<ReportData, Failure> {
+    let view = &study.view;
+    let baseline = view
+        .baseline()
+        .ok_or_else(|| Failure::new(exit_code::STUDY, "the study has no candidate yet").hint("go on with `host search --study`"))?;
+    let number = |value: Option<&serde_json::Value>| value.and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let details = &view.settings.details;
+    let shape = |key: &str| number(details.get("model_shape").and_then(|s| s.get(key))) as u32;
+    let mut devices = Vec::new();
+    for device in &view.devices {
+        devices.push(report_device(view, device)?);
+    }
+    Ok(ReportData {
+        study: study.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+        model: Model {
+            name: view.detail("model_name").to_owned(),
+            sha256: view.detail("model_sha256").to_owned(),
+            parameters: number(details.get("model_parameters")),
+            layers: shape("layers"),
+            mlp: shape("mlp"),
+            kv_groups: shape("kv_groups"),
+        },
+        workload: Workload { prompt_tokens: view.workload.prompt_tokens, generated_tokens: view.workload.generated_tokens },
+        axis: axis(view),
+        baseline: baseline.id.clone(),
+        candidates: view.records.iter().map(|r| candidate(view, r)).collect(),
+        devices,
+        method: method(study),
+        seconds: view.seconds.iter().map(|(name, s)| (name.clone(), *s)).collect(),
+    })
+}
+
+/// The first objective that a device decides, or else the parameters.
+fn axis(view: &View) -> Axis {
+    let axes = view.settings.objectives.iter().filter_map(|o| match o {
+        Objective::TtftMs => Some(Axis::TtftMs),
+        Objective::TpotMs => Some(Axis::TpotMs),
+        Objective::LatencyMs => Some(Axis::LatencyMs),
+        Objective::PeakRssBytes => Some(Axis::PeakRssBytes),
+        _ => None,
+    });
+    axes.into_iter().next().unwrap_or(Axis::Parameters)
+}
+
+fn candidate(view: &View, record: &Record) -> Candidate {
+    let config = &record.candidate;
+    Candidate {
+        id: record.id.clone(),
+        series: record.origins.first().map(|o| o.series.clone()).unwrap_or_default(),
+        layers: config.layers.clone(),
+        width: config.width,
+        kv_groups: config.kv_groups.clone(),
+        mlp: config.mlp.clone(),
+        parameters: record.artifact.as_ref().map(|a| a.parameters),
+        perplexity: record.quality.map(|q| q.perplexity),
+        artifact_bytes: record.artifact.as_ref().map(|a| a.bytes),
+        measurements: record.measurements.iter().map(|m| measurement(view, m)).collect(),
+        failures: record
+            .failures
+            .iter()
+            .map(|f| Status { device: f.device.clone(), status: f.status.clone(), message: f.message.clone() })
+            .collect(),
+    }
+}
+
+fn measurement(view: &View, m: &MeasurementRecord) -> Measurement {
+    let estimate = |e: edgewise_search::Estimate| Estimate { median: e.median, ci95: e.ci95, n: e.n };
+    let total = |ttft: f64, tpot: f64| view.workload.latency_ms(ttft, tpot);
+    Measurement {
+        device: m.device.clone(),
+        runtime: m.runtime.clone(),
+        precision: m.precision.clone(),
+        ttft_ms: estimate(m.ttft_ms),
+        tpot_ms: estimate(m.tpot_ms),
+        latency_ms: Estimate {
+            median: total(m.ttft_ms.median, m.tpot_ms.median),
+            ci95: [total(m.ttft_ms.ci95[0], m.tpot_ms.ci95[0]), total(m.ttft_ms.ci95[1], m.tpot_ms.ci95[1])],
+            n: m.ttft_ms.n.min(m.tpot_ms.n),
+        },
+        peak_rss_bytes: m.peak_rss_bytes,
+        converged: m.converged,
+        flags: m.flags.clone(),
+    }
+}
+
+fn report_device(view: &View, device: &edgewise_search::Device) -> Result<Device, Failure> {
+    let front = view.front(&device.name, &[])?;
+    let first = view.baseline().and_then(|b| b.measurements.iter().find(|m| m.device == device.name)).map(|m| m.at_ms);
+    let drift = view.drifts.iter().filter(|d| d.device == device.name).map(|d| DriftPoint {
+        minutes: d.at_ms.saturating_sub(first.unwrap_or(d.at_ms)) as f64 / 60_000.0,
+        ttft_ratio: d.ttft_ratio,
+        tpot_ratio: d.tpot_ratio,
+    });
+    Ok(Device {
+        name: device.name.clone(),
+        target: device.target.clone(),
+        fingerprint: device.fingerprint.iter().map(|(n, v)| Fact { name: n.clone(), value: v.clone() }).collect(),
+        front: front.ids,
+        hypervolume: front.hypervolume.map(|(value, reference)| Hypervolume { value, reference }),
+        drift: drift.collect(),
+    })
+}
+
+fn method(study: &Study) -> Vec<Fact> {
+    let (view, settings) = (&study.view, &study.view.settings);
+    let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
+    let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+    vec![
+        fact("resume with", format!("host search --study {}", study.path.display())),
+        fact("program", view.detail("program").to_owned()),
+        fact("sampler", settings.sampler.clone()),
+        fact("space", view.detail("space").to_owned()),
+        fact("seed", settings.seed.to_string()),
+        fact("budget", settings.budget.to_string()),
+        fact("objectives", list(settings.objectives.iter().map(ToString::to_string).collect())),
+        fact("constraints", list(settings.constraints.iter().map(ToString::to_string).collect())),
+        fact("importance", view.detail("importance").to_owned()),
+        fact("calibration text", view.detail("calibration_sha256").to_owned()),
+        fact("held-out text", view.detail("text_sha256").to_owned()),
+    ]
+}

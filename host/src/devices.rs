@@ -1,0 +1,227 @@
+//! From a device's name to a connected device that knows what it can run.
+
+use crate::{exit_code, failure::Failure, home::Home, ort_library, ui::Printer};
+use edgewise_fleet::{AgentBuild, BlobFile, Device, KnownHosts, LocalRoute, Place, RegisteredDevice, Registry, SshRoute};
+use edgewise_protocol::{BlobId, DeviceDescription, OrtLibrary, Runtime};
+use edgewise_targets::Profile;
+use sha2::{Digest, Sha256};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+/// Names an agent binary to use instead of those at hand.
+pub(crate) const AGENT_VARIABLE: &str = "EDGEWISE_AGENT";
+/// The platform this program was built for.
+const HOST_TRIPLE: &str = env!("EDGEWISE_TRIPLE");
+
+/// Which runtime the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RuntimeChoice {
+    /// What the device can run; the faster one is kept.
+    Auto,
+    /// tract, built into the agent.
+    Tract,
+    /// ONNX Runtime.
+    Ort,
+}
+
+/// What devices need to be found and reached.
+pub(crate) struct Fleet {
+    registry: Registry,
+    home: Home,
+    ort: Option<PathBuf>,
+}
+
+/// A device that answered.
+pub(crate) struct Ready {
+    pub(crate) device: Device,
+    pub(crate) registered: RegisteredDevice,
+    pub(crate) description: DeviceDescription,
+    pub(crate) ort: OrtLibrary,
+    /// Runtimes to measure with, the profile's favourite first; never empty.
+    pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) threads: u16,
+    /// Bytes sent to make it ready.
+    pub(crate) bytes_sent: u64,
+}
+
+impl Fleet {
+    /// Reads the registry and looks for ONNX Runtime.
+    pub(crate) fn load(home: &Home, devices: Option<&Path>, ort_library: Option<&Path>) -> Result<Self, Failure> {
+        let registry = registry(home, devices)?;
+        Ok(Self { registry, home: home.clone(), ort: ort_library::find(ort_library, home)? })
+    }
+
+    /// Looks the names up; unknown ones are errors before anything is connected.
+    pub(crate) fn select(&self, names: &[String]) -> Result<Vec<RegisteredDevice>, Failure> {
+        let mut out: Vec<RegisteredDevice> = Vec::new();
+        for name in names {
+            let device = self.registry.get(name)?;
+            if out.iter().any(|d| d.name == device.name) {
+                return Err(Failure::usage(format!("device `{name}` is given twice")));
+            }
+            out.push(device);
+        }
+        Ok(out)
+    }
+
+    /// Every registered device but `local`.
+    pub(crate) fn boards(&self) -> Vec<RegisteredDevice> {
+        self.registry.list().into_iter().filter(|d| d.place != Place::Local).collect()
+    }
+
+    /// The device and its profile, not connected yet.
+    pub(crate) fn device(&self, registered: &RegisteredDevice) -> Result<(Device, Profile), Failure> {
+        let profile = Profile::find(&registered.target)?;
+        let route: Box<dyn edgewise_fleet::Connect> = match &registered.place {
+            Place::Local => Box::new(LocalRoute { agent: local_agent()?, store: self.home.local_store.clone() }),
+            Place::Ssh { address, port, identity } => Box::new(SshRoute {
+                address: edgewise_fleet::Address::parse(address, port.unwrap_or(profile.port))?,
+                known_hosts: KnownHosts::in_home(&self.home.config),
+                identity: identity.clone(),
+                builds: self.builds(registered, &profile)?,
+                profile: profile.clone(),
+                store: registered.store.clone(),
+            }),
+        };
+        Ok((Device::new(&registered.name, route), profile))
+    }
+
+    /// Agent builds at hand: the device's own, the one beside this program, and those in the agents folder.
+    fn builds(&self, registered: &RegisteredDevice, profile: &Profile) -> Result<Vec<AgentBuild>, Failure> {
+        if let Some(path) = &registered.agent {
+            let triple = profile.triples.first().map_or(HOST_TRIPLE, String::as_str);
+            return Ok(vec![AgentBuild::open(triple, path)?]);
+        }
+        let mut out = Vec::new();
+        for entry in std::fs::read_dir(&self.home.agents).into_iter().flatten().flatten() {
+            let path = entry.path().join("device-agent");
+            if path.is_file() {
+                out.push(AgentBuild::open(&entry.file_name().to_string_lossy(), &path)?);
+            }
+        }
+        if let Ok(path) = local_agent() {
+            out.push(AgentBuild::open(HOST_TRIPLE, &path)?);
+        }
+        Ok(out)
+    }
+
+    /// Connects, puts ONNX Runtime there if it is missing and ours fits, and finds out what can run.
+    pub(crate) fn ready(
+        &self,
+        registered: &RegisteredDevice,
+        choice: RuntimeChoice,
+        threads: Option<u16>,
+        printer: Printer,
+    ) -> Result<Ready, Failure> {
+        let (mut device, profile) = self.device(registered)?;
+        let hello = device.hello()?;
+        let local = registered.place == Place::Local;
+        let mut ort = match (&profile.ort_library, &self.ort) {
+            (Some(path), _) => OrtLibrary::Path(path.clone()),
+            (None, Some(path)) if local => OrtLibrary::Path(path.display().to_string()),
+            _ => OrtLibrary::Default,
+        };
+        let mut description = device.describe(&ort)?;
+        let mut bytes_sent = 0;
+        let wanted = choice != RuntimeChoice::Tract && profile.runtimes.contains(&edgewise_targets::Runtime::Ort);
+        if wanted && !local && works(&description, Runtime::Ort).is_err() && same_platform(&hello.triple) {
+            if let Some(library) = &self.ort {
+                let blob = blob_of(library)?;
+                bytes_sent = device.ensure_blobs(std::slice::from_ref(&blob), &AtomicBool::new(false))?;
+                ort = OrtLibrary::Blob(blob.blob);
+                description = device.describe(&ort)?;
+            }
+        }
+        let runtimes = self.runtimes(registered, &profile, &description, choice, printer)?;
+        for line in device.take_log() {
+            printer.note(&format!("{}: {line}", registered.name));
+        }
+        let threads = threads.unwrap_or(profile.threads);
+        Ok(Ready { device, registered: registered.clone(), description, ort, runtimes, threads, bytes_sent })
+    }
+
+    fn runtimes(
+        &self,
+        registered: &RegisteredDevice,
+        profile: &Profile,
+        description: &DeviceDescription,
+        choice: RuntimeChoice,
+        printer: Printer,
+    ) -> Result<Vec<Runtime>, Failure> {
+        let name = &registered.name;
+        let need = |runtime: Runtime| {
+            works(description, runtime).map_err(|why| {
+                Failure::new(exit_code::AGENT, format!("`{name}` cannot run {}: {why}", runtime.name()))
+                    .hint("scripts/fetch-onnxruntime fetches the library; --ort-library names one; --runtime tract needs none")
+            })
+        };
+        match choice {
+            RuntimeChoice::Tract => need(Runtime::Tract).map(|()| vec![Runtime::Tract]),
+            RuntimeChoice::Ort => need(Runtime::Ort).map(|()| vec![Runtime::Ort]),
+            RuntimeChoice::Auto => {
+                let mut out = Vec::new();
+                for runtime in &profile.runtimes {
+                    let runtime = match runtime {
+                        edgewise_targets::Runtime::Ort => Runtime::Ort,
+                        edgewise_targets::Runtime::Tract => Runtime::Tract,
+                    };
+                    match works(description, runtime) {
+                        Ok(()) => out.push(runtime),
+                        Err(why) => printer.note(&format!("{name}: without {} ({why})", runtime.name())),
+                    }
+                }
+                if out.is_empty() {
+                    return Err(Failure::new(exit_code::AGENT, format!("`{name}` has no runtime that works")));
+                }
+                Ok(out)
+            }
+        }
+    }
+}
+
+/// Why a runtime does not work on a device, if it does not.
+fn works(description: &DeviceDescription, runtime: Runtime) -> Result<(), String> {
+    match description.runtimes.iter().find(|r| r.runtime == runtime) {
+        None => Err("the agent was built without it".into()),
+        Some(status) => status.problem.clone().map_or(Ok(()), Err),
+    }
+}
+
+/// Whether a library of the host runs under an agent of this triple.
+fn same_platform(triple: &str) -> bool {
+    triple == HOST_TRIPLE
+}
+
+/// The registry that the user means.
+pub(crate) fn registry(home: &Home, devices: Option<&Path>) -> Result<Registry, Failure> {
+    Ok(match devices {
+        Some(file) => Registry::load_file(file)?,
+        None => Registry::load(&home.config)?,
+    })
+}
+
+/// The agent for this host: the one named by the environment, or the one beside this program.
+pub(crate) fn local_agent() -> Result<PathBuf, Failure> {
+    if let Some(path) = std::env::var_os(AGENT_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from) {
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(Failure::usage(format!("{AGENT_VARIABLE} names `{}`, which is no file", path.display())))
+        };
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(|dir| dir.join("device-agent")));
+    beside.filter(|p| p.is_file()).ok_or_else(|| {
+        Failure::new(exit_code::AGENT, "there is no `device-agent` beside this program")
+            .hint(format!("build both: cargo build --release; or name one with {AGENT_VARIABLE}"))
+    })
+}
+
+/// A file as a blob.
+pub(crate) fn blob_of(path: &Path) -> Result<BlobFile, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::file("read", path, &e))?;
+    let blob = BlobId(Sha256::digest(&bytes).into());
+    Ok(BlobFile { blob, size: bytes.len() as u64, path: path.to_owned() })
+}

@@ -1,0 +1,126 @@
+//! From what the user calls a model to an open super-network, prepared on the fly and cached by hash.
+
+use crate::{exit_code, failure::Failure, home::Home, ui::Printer, ui::Progress};
+use edgewise_supernet::{
+    CALIBRATION_TEXT, Calibration, Checkpoint, Evaluation, HELD_OUT_TEXT, Step, SuperNetwork, Text, Windows, cache_key,
+    prepare, write_demo,
+};
+use std::path::{Path, PathBuf};
+
+/// The name of the bundled model.
+pub(crate) const DEMO: &str = "demo";
+/// Tokens of a calibration window, and how many windows: 8,192 tokens.
+const CALIBRATION: Windows = Windows { length: 512, count: 16 };
+
+/// What a model's name stands for.
+pub(crate) enum Located {
+    /// A folder or file with a checkpoint.
+    Checkpoint(PathBuf),
+    /// A prepared super-network.
+    Prepared(PathBuf),
+}
+
+/// Finds a model by the name the user gave it.
+pub(crate) fn locate(model: &str, home: &Home) -> Result<Located, Failure> {
+    if model == DEMO {
+        let folder = home.cache.join("models").join(DEMO);
+        write_demo(&folder)?;
+        return Ok(Located::Checkpoint(folder));
+    }
+    if let Some(name) = model.strip_prefix("hf:") {
+        return Err(Failure::usage(format!("`hf:{name}`: this build does not fetch models from the hub"))
+            .hint(format!("fetch it with `huggingface-cli download {name} --local-dir DIR` and give --model DIR")));
+    }
+    let path = PathBuf::from(model);
+    Ok(if SuperNetwork::is_one(&path) { Located::Prepared(path) } else { Located::Checkpoint(path) })
+}
+
+/// Reads a text file of the user, or takes the bundled one.
+pub(crate) fn read_text(path: Option<&Path>, bundled: &str) -> Result<String, Failure> {
+    let Some(path) = path else { return Ok(bundled.to_owned()) };
+    let bytes = std::fs::read(path).map_err(|e| Failure::file("read", path, &e))?;
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::usage(format!("`{}` is not UTF-8 text", path.display())).hint("convert it, or choose another text")
+    })
+}
+
+/// The calibration text.
+pub(crate) fn calibration_text(path: Option<&Path>) -> Result<String, Failure> {
+    read_text(path, CALIBRATION_TEXT)
+}
+
+/// The held-out text.
+pub(crate) fn held_out_text(path: Option<&Path>) -> Result<String, Failure> {
+    read_text(path, HELD_OUT_TEXT)
+}
+
+/// Prepares a checkpoint into `folder`.
+pub(crate) fn prepare_into(path: &Path, text: &str, folder: &Path, name: Option<&str>, printer: Printer) -> Result<(), Failure> {
+    let mut progress = Progress::new(printer, CALIBRATION.count as u64 + 3);
+    progress.at("reading the checkpoint");
+    let mut checkpoint = Checkpoint::open(path)?;
+    if let Some(name) = name {
+        name.clone_into(&mut checkpoint.name);
+    }
+    let text = Text::encode(&checkpoint.tokenizer, text, checkpoint.config.vocab_size)?;
+    let length = CALIBRATION.length.min(checkpoint.config.max_positions);
+    let calibration = Calibration { text, windows: Windows { length, ..CALIBRATION } };
+    let mut step = |step: Step| match step {
+        Step::Load => progress.at("loading the weights"),
+        Step::Calibrate(done, count) => {
+            progress.done(done as u64);
+            progress.at("scoring layers, groups, neurons and width on the calibration text");
+            progress.detail(&format!("scoring on the calibration text, window {done} of {count}"));
+        }
+        Step::Sort => progress.at("sorting the weights"),
+        Step::Check => progress.at("checking that the sorted super-network computes the same"),
+    };
+    prepare(&checkpoint, &calibration, folder, &mut step)?;
+    Ok(())
+}
+
+/// Opens a model as a super-network, preparing it first where the cache has none.
+pub(crate) fn open(model: &str, calibration: Option<&Path>, home: &Home, printer: Printer) -> Result<SuperNetwork, Failure> {
+    let folder = match locate(model, home)? {
+        Located::Prepared(folder) => folder,
+        Located::Checkpoint(path) => {
+            if !path.exists() {
+                return Err(Failure::new(exit_code::MODEL, format!("there is no model at `{}`", path.display()))
+                    .hint("give a folder in Hugging Face layout, a .gguf file, a prepared super-network, or `demo`"));
+            }
+            let text = calibration_text(calibration)?;
+            if !path.is_dir() || path.join("config.json").exists() {
+                let folder = home.cache.join("supernets").join(cache_key(&path, &text, CALIBRATION)?);
+                if !SuperNetwork::is_one(&folder) {
+                    prepare_into(&path, &text, &folder, (model == DEMO).then_some(DEMO), printer)?;
+                }
+                folder
+            } else {
+                // Fails, and says what is missing.
+                return Err(Checkpoint::open(&path).err().map_or_else(
+                    || Failure::new(exit_code::BUG, "a folder without config.json was opened"),
+                    Failure::from,
+                ));
+            }
+        }
+    };
+    Ok(SuperNetwork::open(&folder)?)
+}
+
+/// What quality is evaluated on.
+pub(crate) fn evaluation(
+    tokenizer: &edgewise_supernet::Tokenizer,
+    config: &edgewise_onnx::ModelConfig,
+    text: &str,
+    windows: Windows,
+) -> Result<Evaluation, Failure> {
+    let text = Text::encode(tokenizer, text, config.vocab_size)?;
+    if windows.length > config.max_positions {
+        return Err(Failure::usage(format!(
+            "windows of {} tokens are longer than the model's {} positions",
+            windows.length, config.max_positions
+        ))
+        .hint("give a smaller --window"));
+    }
+    Ok(Evaluation { text, windows })
+}

@@ -1,0 +1,71 @@
+//! The worker that evaluates a candidate's quality and makes its artifact.
+
+use crate::{failure::Failure, measuring::Shipment};
+use edgewise_onnx::{ArtifactWriter, MappedWeights, SubNetwork};
+use edgewise_search::{Candidate, Quality};
+use edgewise_supernet::{Error, Evaluation, Network, evaluate};
+use std::{path::PathBuf, time::Instant};
+
+/// The sub-network that a candidate describes.
+pub(crate) fn sub_network(candidate: &Candidate) -> SubNetwork {
+    SubNetwork {
+        layers: candidate.layers.clone(),
+        width: candidate.width,
+        kv_groups: candidate.kv_groups.clone(),
+        mlp: candidate.mlp.clone(),
+    }
+}
+
+/// Evaluates and exports, on whatever thread calls it.
+pub(crate) struct Evaluator<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) artifacts: &'a ArtifactWriter<'a, MappedWeights>,
+    pub(crate) evaluation: &'a Evaluation,
+    /// Artifacts live here only as long as they are needed.
+    pub(crate) folder: PathBuf,
+}
+
+/// What became of a candidate before any device saw it.
+pub(crate) struct Evaluated {
+    pub(crate) quality: Option<Quality>,
+    pub(crate) shipment: Option<Shipment>,
+    pub(crate) evaluate_s: f64,
+    pub(crate) export_s: f64,
+}
+
+impl Evaluator<'_> {
+    /// Does what is asked; `Ok(Err(why))` is a result about the candidate, `Err` ends the search.
+    pub(crate) fn work(&self, id: &str, candidate: &Candidate, quality: bool, artifact: bool) -> Result<Result<Evaluated, String>, Failure> {
+        let sub = sub_network(candidate);
+        let begun = Instant::now();
+        let mut out = Evaluated { quality: None, shipment: None, evaluate_s: 0.0, export_s: 0.0 };
+        if quality {
+            match evaluate(self.network, &sub, self.evaluation) {
+                Ok(q) => out.quality = Some(Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens as u64 }),
+                // Cut too deep, a network may overflow: that is what this candidate is like.
+                Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let probe = if artifact { Some(self.network.probe(&sub)) } else { None };
+        out.evaluate_s = begun.elapsed().as_secs_f64();
+        if let Some(probe) = probe {
+            let begun = Instant::now();
+            let probe = match probe {
+                Ok(probe) => probe,
+                Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
+                Err(error) => return Err(error.into()),
+            };
+            let made = self.artifacts.write(&sub, &self.folder.join(id))?;
+            out.shipment = Some(Shipment::new(made, Some(probe))?);
+            out.export_s = begun.elapsed().as_secs_f64();
+        }
+        Ok(Ok(out))
+    }
+
+    /// Removes a candidate's artifact; devices keep theirs.
+    pub(crate) fn forget(folder: &std::path::Path, id: &str) {
+        // It may never have been made; what cannot be removed is removed with the folder at the end.
+        let _ = std::fs::remove_dir_all(folder.join(id));
+    }
+}
