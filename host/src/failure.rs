@@ -97,7 +97,9 @@ impl From<edgewise_search::Error> for Failure {
     fn from(error: edgewise_search::Error) -> Self {
         use edgewise_search::Error as E;
         let hint = match &error {
-            E::NotAStudy { .. } | E::Damaged { .. } => Some("--study takes a file that `host search` made, or a new name".to_owned()),
+            E::NotAStudy { .. } | E::Damaged { .. } => {
+                Some("--study takes a file that `host search` made, or a new name".to_owned())
+            }
             E::SettingsDiffer { .. } => Some("resume with the flags it was begun with, or give --study a new name".to_owned()),
             _ => None,
         };

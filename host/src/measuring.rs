@@ -2,18 +2,18 @@
 
 use crate::{devices::Ready, failure::Failure};
 use edgewise_fleet::{BlobFile, Error};
-use edgewise_onnx::{Artifact, DATA_FILE, MODEL_FILE, ProbeFile};
+use edgewise_onnx::{Artifact, DATA_FILE, MODEL_FILE, ProbeFile, SHARED_DATA_FILE};
 use edgewise_protocol::{ArtifactFile, MeasureJob, MeasurePlan, Measurement, Probe, ProbePoint, Progress, Runtime, Workload};
 use std::{str::FromStr, sync::atomic::AtomicBool};
 
 /// For candidates of a search: quick, and as exact as a front needs.
 pub(crate) const SEARCH_PLAN: MeasurePlan = MeasurePlan {
     min_warmup_ms: 300,
-    max_warmup_ms: 5_000,
+    max_warmup_ms: 3_000,
     min_samples: 15,
-    min_time_ms: 600,
-    max_time_ms: 8_000,
-    target_half_width: 0.02,
+    min_time_ms: 400,
+    max_time_ms: 3_000,
+    target_half_width: 0.03,
 };
 /// For a single artifact that somebody asks about.
 pub(crate) const FINAL_PLAN: MeasurePlan = MeasurePlan {
@@ -91,7 +91,7 @@ impl Shipment {
     /// The files that a runtime needs.
     pub(crate) fn new(artifact: Artifact, probe: Option<ProbeFile>) -> Result<Self, Failure> {
         let (mut files, mut blobs) = (Vec::new(), Vec::new());
-        for name in [MODEL_FILE, DATA_FILE] {
+        for name in [MODEL_FILE, DATA_FILE, SHARED_DATA_FILE] {
             let bad = |reason: String| edgewise_onnx::Error::NotAnArtifact { path: artifact.folder.clone(), reason };
             let entry = artifact.manifest.files.get(name).ok_or_else(|| bad(format!("`{name}` is not in its manifest")))?;
             let blob = entry.sha256.parse().map_err(bad)?;

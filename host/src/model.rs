@@ -2,8 +2,8 @@
 
 use crate::{exit_code, failure::Failure, home::Home, ui::Printer, ui::Progress};
 use edgewise_supernet::{
-    CALIBRATION_TEXT, Calibration, Checkpoint, Evaluation, HELD_OUT_TEXT, Step, SuperNetwork, Text, Windows, cache_key,
-    prepare, write_demo,
+    CALIBRATION_TEXT, Calibration, Checkpoint, Evaluation, HELD_OUT_TEXT, Step, SuperNetwork, Text, Windows, cache_key, prepare,
+    write_demo,
 };
 use std::path::{Path, PathBuf};
 
@@ -39,9 +39,8 @@ pub(crate) fn locate(model: &str, home: &Home) -> Result<Located, Failure> {
 pub(crate) fn read_text(path: Option<&Path>, bundled: &str) -> Result<String, Failure> {
     let Some(path) = path else { return Ok(bundled.to_owned()) };
     let bytes = std::fs::read(path).map_err(|e| Failure::file("read", path, &e))?;
-    String::from_utf8(bytes).map_err(|_| {
-        Failure::usage(format!("`{}` is not UTF-8 text", path.display())).hint("convert it, or choose another text")
-    })
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("`{}` is not UTF-8 text", path.display())).hint("convert it, or choose another text"))
 }
 
 /// The calibration text.
@@ -97,10 +96,9 @@ pub(crate) fn open(model: &str, calibration: Option<&Path>, home: &Home, printer
                 folder
             } else {
                 // Fails, and says what is missing.
-                return Err(Checkpoint::open(&path).err().map_or_else(
-                    || Failure::new(exit_code::BUG, "a folder without config.json was opened"),
-                    Failure::from,
-                ));
+                return Err(Checkpoint::open(&path)
+                    .err()
+                    .map_or_else(|| Failure::new(exit_code::BUG, "a folder without config.json was opened"), Failure::from));
             }
         }
     };

@@ -58,11 +58,8 @@ impl View {
 
     /// The search's candidates in the order they were proposed.
     pub(crate) fn searched(&self) -> Vec<&Record> {
-        let mut out: Vec<(u32, &Record)> = self
-            .records
-            .iter()
-            .filter_map(|r| r.origins.iter().find(|o| o.series == SEARCH).map(|o| (o.position, r)))
-            .collect();
+        let mut out: Vec<(u32, &Record)> =
+            self.records.iter().filter_map(|r| r.origins.iter().find(|o| o.series == SEARCH).map(|o| (o.position, r))).collect();
         out.sort_by_key(|(position, _)| *position);
         out.into_iter().map(|(_, record)| record).collect()
     }

@@ -2,9 +2,9 @@
 
 use crate::{
     CONFIG_FILE, DATA_FILE, Error, MANIFEST_FILE, MANIFEST_SCHEMA, MODEL_FILE, Manifest, ModelConfig, PROBE_FILE, Precision,
-    ProbeFile, Source, SubNetwork, TOKENIZER_FILE, Weights,
+    ProbeFile, SHARED_DATA_FILE, Source, SubNetwork, TOKENIZER_FILE, Weights,
     decoder::Decoder,
-    graph::Cut,
+    graph::{ALIGNMENT, Cut, GraphBuilder, Placed},
     manifest::FileEntry,
     rope::rotary_tables,
     slice::little_endian,
@@ -16,11 +16,13 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Mutex, PoisonError, mpsc},
 };
 
-/// Tensors that are prepared ahead of the one being written.
-const AHEAD: usize = 2;
+/// Tensors in memory at a time: one being cut, one being hashed, one being written.
+const BUFFERS: usize = 3;
+/// What stands between two tensors.
+const PADDING: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
 
 /// An artifact on disk.
 #[derive(Debug, Clone)]
@@ -42,7 +44,7 @@ impl Artifact {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let (manifest, bytes) = Manifest::read(folder)?;
         let bad = |reason: String| Error::NotAnArtifact { path: folder.to_owned(), reason };
-        for needed in [MODEL_FILE, DATA_FILE] {
+        for needed in [MODEL_FILE, DATA_FILE, SHARED_DATA_FILE] {
             if !manifest.files.contains_key(needed) {
                 return Err(bad(format!("its manifest does not list `{needed}`")));
             }
@@ -120,12 +122,23 @@ pub struct ArtifactWriter<'a, W: Weights> {
     source: Source,
     extras: Extras,
     rotary: (Vec<f32>, Vec<f32>),
+    /// Where files of tensors that depend on the width alone are kept, and what is there.
+    shared: Option<PathBuf>,
+    known: Mutex<BTreeMap<u32, FileEntry>>,
 }
 
 impl<'a, W: Weights> ArtifactWriter<'a, W> {
     /// `weights` are those of the sorted super-network that `config` describes.
     pub fn new(config: &'a ModelConfig, weights: &'a W, source: Source, extras: Extras) -> Self {
-        Self { config, weights, source, extras, rotary: rotary_tables(config, config.max_positions) }
+        let rotary = rotary_tables(config, config.max_positions);
+        Self { config, weights, source, extras, rotary, shared: None, known: Mutex::default() }
+    }
+
+    /// Keeps in `folder` what artifacts of the same width share, so that it is written and hashed once; artifacts on the same
+    /// file system get links to it.
+    #[must_use]
+    pub fn sharing(self, folder: &Path) -> Self {
+        Self { shared: Some(folder.to_owned()), ..self }
     }
 
     /// Writes the artifact of `sub` into `folder`, which is made if needed. `model.onnx` and the manifest come last, so that
@@ -134,7 +147,7 @@ impl<'a, W: Weights> ArtifactWriter<'a, W> {
     /// # Errors
     /// [`Error::BadSubNetwork`], [`Error::MissingTensor`], [`Error::BadTensor`], and [`Error::Io`] when the disk is full.
     pub fn write(&self, sub: &SubNetwork, folder: &Path) -> Result<Artifact, Error> {
-        let (mut model, builder) = Decoder::build(self.config, sub, DATA_FILE)?;
+        let (mut model, builder) = Decoder::build(self.config, sub, [DATA_FILE, SHARED_DATA_FILE])?;
         fs::create_dir_all(folder).map_err(Error::io("make", folder))?;
         let manifest_path = folder.join(MANIFEST_FILE);
         match fs::remove_file(&manifest_path) {
@@ -142,10 +155,13 @@ impl<'a, W: Weights> ArtifactWriter<'a, W> {
             _ => {}
         }
         let mut files = BTreeMap::new();
-        files.insert(DATA_FILE.to_owned(), self.write_data(&builder, &folder.join(DATA_FILE))?);
+        files.insert(DATA_FILE.to_owned(), self.write_data(&builder, 0, &folder.join(DATA_FILE))?);
+        files.insert(SHARED_DATA_FILE.to_owned(), self.shared_data(&builder, sub.width, &folder.join(SHARED_DATA_FILE))?);
         if let Some(graph) = &mut model.graph {
             for (index, cut) in &builder.inline {
-                let values = self.cut(cut)?;
+                let elements = graph.initializer[*index].dims.iter().product::<i64>() as usize;
+                let mut values = vec![0.0; elements];
+                self.cut(cut, &mut values)?;
                 graph.initializer[*index].raw_data = Some(Bytes::copy_from_slice(&little_endian(&values)));
             }
         }
@@ -175,45 +191,92 @@ impl<'a, W: Weights> ArtifactWriter<'a, W> {
         Ok(Artifact { folder: folder.to_owned(), sha256: hex::encode(Sha256::digest(&bytes)), manifest })
     }
 
-    /// Streams the data file: while one tensor is hashed and written, the next ones are cut.
-    fn write_data(&self, plan: &crate::graph::GraphBuilder, path: &Path) -> Result<FileEntry, Error> {
+    /// Links the tensors that depend on the width alone, or writes them where that is not possible.
+    fn shared_data(&self, plan: &GraphBuilder, width: u32, path: &Path) -> Result<FileEntry, Error> {
+        let kept = self.shared.as_ref().map(|folder| folder.join(format!("width-{width}")));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(kept), Some(entry)) = (&kept, known.get(&width)) {
+            // The artifact's folder may hold a file of another candidate.
+            let _ = fs::remove_file(path);
+            if fs::hard_link(kept, path).is_ok() {
+                return Ok(entry.clone());
+            }
+        }
+        let entry = self.write_data(plan, 1, path)?;
+        // Without a link the next artifact just writes its own.
+        if kept.is_some_and(|kept| fs::hard_link(path, kept).is_ok()) {
+            known.insert(width, entry.clone());
+        }
+        Ok(entry)
+    }
+
+    /// Streams a data file: one thread cuts tensors, one hashes them, this one writes. The few buffers go round, because
+    /// fresh memory for every tensor costs more than the cutting.
+    fn write_data(&self, plan: &GraphBuilder, file: usize, path: &Path) -> Result<FileEntry, Error> {
+        // Never into a file that another folder may be linked to.
+        let _ = fs::remove_file(path);
+        let placed: Vec<&Placed> = plan.placed.iter().filter(|p| p.file == file).collect();
+        let placed = &placed[..];
         let mut file = File::create(path).map_err(Error::io("make", path))?;
-        let (sender, receiver) = mpsc::sync_channel::<Result<Vec<f32>, Error>>(AHEAD);
+        let (give_back, empty) = mpsc::channel::<Vec<f32>>();
+        let (cut, to_hash) = mpsc::channel::<Result<Vec<f32>, Error>>();
+        let (hashed, to_write) = mpsc::channel::<Result<Vec<f32>, Error>>();
+        for _ in 0..BUFFERS {
+            give_back.send(Vec::new()).expect("the receiver lives");
+        }
         std::thread::scope(|scope| {
+            // A thread whose neighbour is gone (an error, a full disk) ends as well.
             scope.spawn(move || {
-                for placed in &plan.placed {
-                    if sender.send(self.cut(&placed.cut)).is_err() {
+                for (placed, mut buffer) in placed.iter().zip(empty) {
+                    buffer.resize(placed.bytes as usize / 4, 0.0);
+                    let made = self.cut(&placed.cut, &mut buffer).map(|()| buffer);
+                    if made.is_err() | cut.send(made).is_err() {
                         return;
                     }
                 }
             });
-            let (mut hash, mut at) = (Sha256::new(), 0);
-            let zeros = [0; 4096];
-            for placed in &plan.placed {
-                let values = receiver.recv().expect("the cutting thread sends one result per tensor")?;
-                let bytes = little_endian(&values);
-                debug_assert_eq!(bytes.len() as u64, placed.bytes);
-                for piece in [&zeros[..(placed.offset - at) as usize], &bytes] {
-                    hash.update(piece);
+            let hasher = scope.spawn(move || {
+                let (mut hash, mut at) = (Sha256::new(), 0);
+                for (placed, made) in placed.iter().zip(to_hash) {
+                    if let Ok(values) = &made {
+                        hash.update(&PADDING[..(placed.offset - at) as usize]);
+                        hash.update(little_endian(values));
+                        at = placed.offset + placed.bytes;
+                    }
+                    if hashed.send(made).is_err() {
+                        break;
+                    }
+                }
+                hash
+            });
+            let mut at = 0;
+            for placed in placed {
+                let values = to_write.recv().expect("one result comes for each tensor")?;
+                for piece in [&PADDING[..(placed.offset - at) as usize], &little_endian(&values)] {
                     file.write_all(piece).map_err(Error::io("write", path))?;
                 }
                 at = placed.offset + placed.bytes;
+                // The cutting thread may be done already.
+                let _ = give_back.send(values);
             }
-            debug_assert_eq!(at, plan.data_bytes());
+            drop(give_back);
+            let hash = hasher.join().expect("hashing does not panic");
             Ok(FileEntry { sha256: hex::encode(hash.finalize()), bytes: at })
         })
     }
 
-    fn cut(&self, cut: &Cut) -> Result<Vec<f32>, Error> {
-        Ok(match cut {
-            Cut::Vector { source, length, of } => self.weights.tensor(source)?.expect(source, &[*of])?.prefix(*length),
+    /// Fills `into`, which has the size of the tensor.
+    fn cut(&self, cut: &Cut, into: &mut [f32]) -> Result<(), Error> {
+        match cut {
+            Cut::Vector { source, of } => self.weights.tensor(source)?.expect(source, &[*of])?.prefix(into),
             Cut::Matrix { source, rows, columns, of, transposed } => {
                 let view = self.weights.tensor(source)?.expect(source, of)?;
-                if *transposed { view.corner_transposed(*rows, *columns) } else { view.corner(*rows, *columns) }
+                if *transposed { view.corner_transposed(*rows, into) } else { view.corner(*columns, into) }
             }
-            Cut::Cosines => self.rotary.0.clone(),
-            Cut::Sines => self.rotary.1.clone(),
-        })
+            Cut::Cosines => into.copy_from_slice(&self.rotary.0),
+            Cut::Sines => into.copy_from_slice(&self.rotary.1),
+        }
+        Ok(())
     }
 
     /// A configuration that tools of the Hugging Face family read. Sizes that differ between layers stand as lists under

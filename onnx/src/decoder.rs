@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 
 /// Name of the input for the number of logit rows.
 pub const INPUT_NUM_LOGITS: &str = "num_logits_to_keep";
+/// The data file of tensors that depend on the width alone: embedding, output projection, rotary tables. They are a large
+/// part of a small model and the same for most of its candidates.
+const SHARED: usize = 1;
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 /// "To the end" of a slice, as tract understands it.
@@ -66,14 +69,14 @@ impl<'a> Decoder<'a> {
     pub(crate) fn build(
         config: &'a ModelConfig,
         sub: &'a SubNetwork,
-        data_file: &'static str,
+        data_files: [&'static str; 2],
     ) -> Result<(ModelProto, GraphBuilder), Error> {
         config.validate()?;
         config.check(sub)?;
         let mut decoder = Self {
             config,
             sub,
-            g: GraphBuilder::new(data_file),
+            g: GraphBuilder::new(data_files),
             width: sub.width as usize,
             rotary: Default::default(),
             allowed: String::new(),
@@ -95,7 +98,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn cut_vector(&mut self, name: &str, source: String, length: usize, of: usize) -> String {
-        self.g.weight(name, &[length], Cut::Vector { source, length, of })
+        self.g.weight(name, &[length], Cut::Vector { source, of })
     }
 
     /// What every layer uses: numbers, rotary tables for the positions asked, and who may look at whom.
@@ -107,7 +110,7 @@ impl<'a> Decoder<'a> {
         self.scale = self.g.float("constant/attention_scale", (1.0 / (self.config.head_dim as f64).sqrt()) as f32);
         let heads_axis = self.g.ints(&[1]);
         for (slot, (name, cut)) in [("cos", Cut::Cosines), ("sin", Cut::Sines)].into_iter().enumerate() {
-            let table = self.g.weight(&format!("rotary.{name}"), &[self.config.max_positions, half], cut);
+            let table = self.g.weight_in(SHARED, &format!("rotary.{name}"), &[self.config.max_positions, half], cut);
             let rows = self.g.node("Gather", &format!("rotary/{name}_half"), &[&table, "position_ids"], vec![axis(0)]);
             let wide = self.g.node("Concat", &format!("rotary/{name}_wide"), &[&rows, &rows], vec![axis(-1)]);
             self.rotary[slot] = self.g.node("Unsqueeze", &format!("rotary/{name}"), &[&wide, &heads_axis], vec![]);
@@ -155,14 +158,9 @@ impl<'a> Decoder<'a> {
 
     fn embed(&mut self) -> String {
         let (vocab, width, hidden) = (self.config.vocab_size, self.width, self.config.hidden_size);
-        let cut = Cut::Matrix {
-            source: names::EMBEDDING.into(),
-            rows: vocab,
-            columns: width,
-            of: [vocab, hidden],
-            transposed: false,
-        };
-        let table = self.g.weight(names::EMBEDDING, &[vocab, width], cut);
+        let cut =
+            Cut::Matrix { source: names::EMBEDDING.into(), rows: vocab, columns: width, of: [vocab, hidden], transposed: false };
+        let table = self.g.weight_in(SHARED, names::EMBEDDING, &[vocab, width], cut);
         self.g.node("Gather", "embedding", &[&table, "input_ids"], vec![axis(0)])
     }
 
@@ -303,9 +301,8 @@ impl<'a> Decoder<'a> {
         let rows = self.g.node("Slice", "logits/rows", &[stream, &start, &end, &axis_1], vec![]);
         let rows = self.norm("logits/norm", &rows, names::FINAL_NORM, names::FINAL_NORM.into());
         let source = if self.config.tied_embeddings { names::EMBEDDING } else { names::OUTPUT };
-        let cut =
-            Cut::Matrix { source: source.into(), rows: vocab, columns: width, of: [vocab, hidden], transposed: true };
-        let weight = self.g.weight(names::OUTPUT, &[width, vocab], cut);
+        let cut = Cut::Matrix { source: source.into(), rows: vocab, columns: width, of: [vocab, hidden], transposed: true };
+        let weight = self.g.weight_in(SHARED, names::OUTPUT, &[width, vocab], cut);
         self.g.node("MatMul", "logits", &[&rows, &weight], vec![]);
     }
 

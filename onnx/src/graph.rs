@@ -1,5 +1,5 @@
 //! A small writer of ONNX graphs: nodes are named after what they compute, constants are shared, weights go to a plan of
-//! external data that is filled later.
+//! external data that is filled later. There are two data files, so that what many sub-networks share can be shared.
 
 use crate::proto::{
     AttributeProto, NodeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto,
@@ -11,7 +11,7 @@ use prost::bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// Tensors start at multiples of this in the data file, so that a runtime can map them.
-const ALIGNMENT: u64 = 4096;
+pub(crate) const ALIGNMENT: u64 = 4096;
 /// Tensors up to this size stay in the graph, in bytes.
 const INLINE: u64 = 1024;
 
@@ -19,7 +19,7 @@ const INLINE: u64 = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// The first elements of a vector.
-    Vector { source: String, length: usize, of: usize },
+    Vector { source: String, of: usize },
     /// A corner of a matrix `[rows, columns]`.
     Matrix { source: String, rows: usize, columns: usize, of: [usize; 2], transposed: bool },
     /// Cosines of the rotary positions.
@@ -31,6 +31,8 @@ pub(crate) enum Cut {
 /// A tensor that goes to the data file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placed {
+    /// Which of the data files.
+    pub(crate) file: usize,
     pub(crate) cut: Cut,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
@@ -48,13 +50,13 @@ pub(crate) enum Dim {
 pub(crate) struct GraphBuilder {
     pub(crate) nodes: Vec<NodeProto>,
     pub(crate) initializers: Vec<TensorProto>,
-    /// Tensors of the data file, in order, with their index among the initializers when they turn out small.
+    /// Tensors of the data files; those of one file in order.
     pub(crate) placed: Vec<Placed>,
     /// Small tensors that are filled in place: index of the initializer and how to cut it.
     pub(crate) inline: Vec<(usize, Cut)>,
     integers: BTreeMap<(Vec<i64>, bool), String>,
-    data_file: &'static str,
-    end: u64,
+    data_files: [&'static str; 2],
+    ends: [u64; 2],
 }
 
 /// Attributes that the decoder's operators need.
@@ -64,8 +66,8 @@ pub(crate) enum Attribute {
 }
 
 impl GraphBuilder {
-    pub(crate) fn new(data_file: &'static str) -> Self {
-        Self { data_file, ..Self::default() }
+    pub(crate) fn new(data_files: [&'static str; 2]) -> Self {
+        Self { data_files, ..Self::default() }
     }
 
     /// Adds a node with one output, which carries `name`.
@@ -115,8 +117,13 @@ impl GraphBuilder {
         name.to_owned()
     }
 
-    /// A tensor that is cut from the weights; large ones get a place in the data file.
+    /// A tensor that is cut from the weights; large ones get a place in the first data file.
     pub(crate) fn weight(&mut self, name: &str, shape: &[usize], cut: Cut) -> String {
+        self.weight_in(0, name, shape, cut)
+    }
+
+    /// As [`Self::weight`], in a data file of choice.
+    pub(crate) fn weight_in(&mut self, file: usize, name: &str, shape: &[usize], cut: Cut) -> String {
         let dims = shape.iter().map(|&d| d as i64).collect();
         let bytes = shape.iter().product::<usize>() as u64 * 4;
         if bytes <= INLINE {
@@ -124,13 +131,13 @@ impl GraphBuilder {
             self.initializers.push(tensor(name, DataType::Float, dims, Bytes::new()));
             return name.to_owned();
         }
-        let offset = self.end.next_multiple_of(ALIGNMENT);
-        self.end = offset + bytes;
-        self.placed.push(Placed { cut, offset, bytes });
+        let offset = self.ends[file].next_multiple_of(ALIGNMENT);
+        self.ends[file] = offset + bytes;
+        self.placed.push(Placed { file, cut, offset, bytes });
         let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
         self.initializers.push(TensorProto {
             external_data: vec![
-                entry("location", self.data_file.to_owned()),
+                entry("location", self.data_files[file].to_owned()),
                 entry("offset", offset.to_string()),
                 entry("length", bytes.to_string()),
             ],
@@ -139,11 +146,6 @@ impl GraphBuilder {
             ..tensor(name, DataType::Float, dims, Bytes::new())
         });
         name.to_owned()
-    }
-
-    /// Bytes of the data file.
-    pub(crate) fn data_bytes(&self) -> u64 {
-        self.end
     }
 }
 

@@ -29,8 +29,11 @@ pub use weights::{ElementType, MappedWeights, TensorView, Weights, names};
 
 /// File name of the graph inside an artifact.
 pub const MODEL_FILE: &str = "model.onnx";
-/// File name of the weights inside an artifact.
+/// File name of the layers' weights inside an artifact.
 pub const DATA_FILE: &str = "model.onnx_data";
+/// File name of the weights that depend on the width alone inside an artifact: embedding, output projection, rotary tables.
+/// It carries the name that transformers.js gives a second data file.
+pub const SHARED_DATA_FILE: &str = "model.onnx_data_1";
 /// File name of the manifest inside an artifact.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// File name of the reference logits beside the artifact's own files.

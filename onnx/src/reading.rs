@@ -1,19 +1,19 @@
 //! The weights of an artifact, read back: `[in, out]` for projections, as the graph holds them.
 
-use crate::{Artifact, DATA_FILE, ElementType, Error, MODEL_FILE, TensorView, Weights, proto::ModelProto};
+use crate::{Artifact, DATA_FILE, ElementType, Error, MODEL_FILE, SHARED_DATA_FILE, TensorView, Weights, proto::ModelProto};
 use memmap2::Mmap;
 use prost::{Message, bytes::Bytes};
 use std::{collections::BTreeMap, fs::File};
 
-/// Single-precision initializers of an artifact; large ones stay in the mapped data file.
+/// Single-precision initializers of an artifact; large ones stay in the mapped data files.
 pub struct ArtifactWeights {
-    data: Mmap,
+    data: [Mmap; 2],
     entries: BTreeMap<String, (Vec<usize>, Place)>,
 }
 
 enum Place {
     Inline(Bytes),
-    Data(std::ops::Range<usize>),
+    Data(usize, std::ops::Range<usize>),
 }
 
 impl ArtifactWeights {
@@ -26,10 +26,13 @@ impl ArtifactWeights {
         let path = artifact.folder.join(MODEL_FILE);
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let model = ModelProto::decode(&bytes[..]).map_err(|e| bad(format!("{MODEL_FILE}: {e}")))?;
-        let path = artifact.folder.join(DATA_FILE);
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        // SAFETY: the map is only read, and every bit pattern is a number; see `MappedWeights`.
-        let data = unsafe { Mmap::map(&file) }.map_err(Error::io("map", &path))?;
+        let map = |name: &str| {
+            let path = artifact.folder.join(name);
+            let file = File::open(&path).map_err(Error::io("open", &path))?;
+            // SAFETY: the map is only read, and every bit pattern is a number; see `MappedWeights`.
+            unsafe { Mmap::map(&file) }.map_err(Error::io("map", &path))
+        };
+        let data = [map(DATA_FILE)?, map(SHARED_DATA_FILE)?];
         let mut entries = BTreeMap::new();
         for tensor in model.graph.into_iter().flat_map(|g| g.initializer) {
             let name = tensor.name().to_owned();
@@ -42,17 +45,17 @@ impl ArtifactWeights {
             let place = if tensor.external_data.is_empty() {
                 Place::Inline(tensor.raw_data.unwrap_or_default())
             } else {
-                let number = |key: &str| {
-                    let entry = tensor.external_data.iter().find(|e| e.key() == key);
-                    entry.and_then(|e| e.value().parse::<usize>().ok())
-                };
+                let find = |key: &str| tensor.external_data.iter().find(|e| e.key() == key).map(|e| e.value());
+                let number = |key: &str| find(key).and_then(|v| v.parse::<usize>().ok());
+                let file = [DATA_FILE, SHARED_DATA_FILE].iter().position(|f| find("location") == Some(f));
                 let range = number("offset").zip(number("length")).and_then(|(o, l)| Some(o..o.checked_add(l)?));
-                let range = range.filter(|r| r.end <= data.len());
-                Place::Data(range.ok_or_else(|| bad(format!("`{name}` lies outside `{DATA_FILE}`")))?)
+                let place = file.zip(range).filter(|(file, range)| range.end <= data[*file].len());
+                let (file, range) = place.ok_or_else(|| bad(format!("`{name}` lies outside its data file")))?;
+                Place::Data(file, range)
             };
             let length = match &place {
                 Place::Inline(bytes) => bytes.len(),
-                Place::Data(range) => range.len(),
+                Place::Data(_, range) => range.len(),
             };
             if size != Some(length) {
                 return Err(bad(format!("`{name}` has {length} bytes, its shape {shape:?} needs another number")));
@@ -68,7 +71,7 @@ impl Weights for ArtifactWeights {
         let (shape, place) = self.entries.get(name).ok_or_else(|| Error::MissingTensor(name.to_owned()))?;
         let bytes = match place {
             Place::Inline(bytes) => &bytes[..],
-            Place::Data(range) => &self.data[range.clone()],
+            Place::Data(file, range) => &self.data[*file][range.clone()],
         };
         Ok(TensorView { element: ElementType::F32, shape, bytes })
     }
@@ -109,6 +112,28 @@ mod tests {
         let [a, b] = folders.map(|f| write_artifact(f.path(), &tiny_config(), &tiny_sub_network()).unwrap());
         assert_eq!(a.sha256, b.sha256);
         assert_eq!(a.manifest, b.manifest);
+    }
+
+    #[test]
+    fn artifacts_share_what_depends_on_the_width_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        write_tiny_checkpoint(folder.path(), 1).unwrap();
+        let weights = MappedWeights::open(folder.path()).unwrap();
+        let config = tiny_config();
+        let source = crate::Source { name: "tiny".into(), sha256: "0".repeat(64) };
+        let writer = || crate::ArtifactWriter::new(&config, &weights, source.clone(), crate::Extras::default());
+        let kept = folder.path().join("kept");
+        std::fs::create_dir(&kept).unwrap();
+        let sharing = writer().sharing(&kept);
+        let narrow = crate::SubNetwork { width: 32, ..config.full() };
+        let less = crate::SubNetwork { mlp: vec![64; 4], ..config.full() };
+        for (at, sub) in [config.full(), less, narrow, tiny_sub_network(), config.full()].iter().enumerate() {
+            let shared = sharing.write(sub, &folder.path().join("a")).unwrap();
+            let alone = writer().write(sub, &folder.path().join(format!("b{at}"))).unwrap();
+            assert_eq!(shared.sha256, alone.sha256);
+            shared.verify().unwrap();
+        }
+        assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 3);
     }
 
     #[test]

@@ -4,8 +4,11 @@ use crate::{ElementType, Error, TensorView};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// Rows of the transposed matrix that one task writes; wide enough that a cache line of the source is used whole.
-const BLOCK: usize = 64;
+/// A transposition goes tile by tile: this many columns of the source, so that its cache lines are used whole, ...
+const WIDE: usize = 64;
+/// ... and this many rows, so that each line of the result is written at once. Distances in the result are often powers of
+/// two, where a cache holds only a few lines.
+const TALL: usize = 16;
 
 impl TensorView<'_> {
     /// Checks the shape.
@@ -17,44 +20,38 @@ impl TensorView<'_> {
         Err(Error::BadTensor { name: name.to_owned(), problem })
     }
 
-    fn row(&self, row: usize, columns: usize, into: &mut [f32]) {
+    fn row(&self, row: usize, column: usize, into: &mut [f32]) {
         let size = self.element.size();
-        let start = row * self.shape.last().copied().unwrap_or(1) * size;
-        decode(self.element, &self.bytes[start..start + columns * size], into);
+        let start = (row * self.shape.last().copied().unwrap_or(1) + column) * size;
+        decode(self.element, &self.bytes[start..start + into.len() * size], into);
     }
 
-    /// The first `n` elements of a vector.
-    pub(crate) fn prefix(&self, n: usize) -> Vec<f32> {
-        let mut out = vec![0.0; n];
-        decode(self.element, &self.bytes[..n * self.element.size()], &mut out);
-        out
+    /// The first `into.len()` elements of a vector.
+    pub(crate) fn prefix(&self, into: &mut [f32]) {
+        decode(self.element, &self.bytes[..into.len() * self.element.size()], into);
     }
 
-    /// The first `rows` rows and `columns` columns, in row-major order.
-    pub(crate) fn corner(&self, rows: usize, columns: usize) -> Vec<f32> {
-        let mut out = vec![0.0; rows * columns];
-        out.par_chunks_mut(columns).enumerate().for_each(|(row, into)| self.row(row, columns, into));
-        out
+    /// The first rows, `columns` columns of each, in row-major order.
+    pub(crate) fn corner(&self, columns: usize, into: &mut [f32]) {
+        into.par_chunks_mut(columns).enumerate().for_each(|(row, into)| self.row(row, 0, into));
     }
 
-    /// The first `rows` rows and `columns` columns, transposed: `[columns, rows]` in row-major order.
-    pub(crate) fn corner_transposed(&self, rows: usize, columns: usize) -> Vec<f32> {
-        let mut out = vec![0.0; rows * columns];
-        let stride = self.shape.last().copied().unwrap_or(1) * self.element.size();
-        let size = self.element.size();
-        out.par_chunks_mut(rows * BLOCK).enumerate().for_each(|(block, into)| {
-            let first = block * BLOCK;
+    /// The first `rows` rows, transposed: `[columns, rows]` in row-major order, as many columns as there is room for.
+    pub(crate) fn corner_transposed(&self, rows: usize, into: &mut [f32]) {
+        into.par_chunks_mut(rows * WIDE).enumerate().for_each(|(block, into)| {
             let wide = into.len() / rows;
-            let mut line = [0.0; BLOCK];
-            for row in 0..rows {
-                let start = row * stride + first * size;
-                decode(self.element, &self.bytes[start..start + wide * size], &mut line[..wide]);
-                for (column, value) in line[..wide].iter().enumerate() {
-                    into[column * rows + row] = *value;
+            let mut tile = [[0.0; WIDE]; TALL];
+            for first in (0..rows).step_by(TALL) {
+                let tall = TALL.min(rows - first);
+                for (row, line) in tile[..tall].iter_mut().enumerate() {
+                    self.row(first + row, block * WIDE, &mut line[..wide]);
+                }
+                for column in 0..wide {
+                    let line = &mut into[column * rows + first..][..tall];
+                    line.iter_mut().zip(&tile).for_each(|(value, row)| *value = row[column]);
                 }
             }
         });
-        out
     }
 }
 
@@ -101,7 +98,9 @@ mod tests {
             let shape = [rows, columns];
             let bytes = little_endian(&values);
             let view = TensorView { element: ElementType::F32, shape: &shape, bytes: &bytes };
-            let (straight, turned) = (view.corner(r, c), view.corner_transposed(r, c));
+            let (mut straight, mut turned) = (vec![f32::NAN; r * c], vec![f32::NAN; r * c]);
+            view.corner(c, &mut straight);
+            view.corner_transposed(r, &mut turned);
             for i in 0..r {
                 for j in 0..c {
                     prop_assert_eq!(straight[i * c + j].to_bits(), values[i * columns + j].to_bits());
@@ -116,10 +115,12 @@ mod tests {
         let shape = [3];
         let values = [1.5f32, -0.099_975_586, 65504.0];
         let half: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
-        assert_eq!(TensorView { element: ElementType::F16, shape: &shape, bytes: &half }.prefix(3), values);
+        let mut back = [0.0; 3];
+        TensorView { element: ElementType::F16, shape: &shape, bytes: &half }.prefix(&mut back);
+        assert_eq!(back.map(f32::to_bits), values.map(f32::to_bits));
         let values = [1.5f32, -0.100_097_656, 3.0e38f32];
         let brain: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
-        let back = TensorView { element: ElementType::Bf16, shape: &shape, bytes: &brain }.prefix(2);
-        assert_eq!(back, values[..2]);
+        TensorView { element: ElementType::Bf16, shape: &shape, bytes: &brain }.prefix(&mut back[..2]);
+        assert_eq!(back[..2], values[..2]);
     }
 }

@@ -71,6 +71,19 @@ pub fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
 /// # Errors
 /// [`Error::Io`].
 pub fn write_checkpoint(folder: &Path, config: &ModelConfig, seed: u64) -> Result<(), Error> {
+    write_checkpoint_with(folder, config, seed, |_, _, _| {})
+}
+
+/// As [`write_checkpoint`], with a last word on each tensor: its name, shape and values.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_checkpoint_with(
+    folder: &Path,
+    config: &ModelConfig,
+    seed: u64,
+    change: impl Fn(&str, &[usize], &mut [f32]),
+) -> Result<(), Error> {
     let path = folder.join("model.safetensors");
     let mut state = seed;
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes(config)
@@ -83,7 +96,9 @@ pub fn write_checkpoint(folder: &Path, config: &ModelConfig, seed: u64) -> Resul
                 let x = noise(&mut state);
                 if norm { 1.0 + 0.3 * x } else { gain * x }
             });
-            let bytes = values.flat_map(f32::to_le_bytes).collect();
+            let mut values: Vec<f32> = values.collect();
+            change(&name, &shape, &mut values);
+            let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
             (name, shape, bytes)
         })
         .collect();

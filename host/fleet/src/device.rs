@@ -172,7 +172,8 @@ impl Device {
     }
 
     /// See [`DeviceClient::measure`]. Repeated once if the connection broke; not if the agent or its worker failed, for the
-    /// candidate may be the cause.
+    /// candidate may be the cause. So that no candidate is blamed for what happened before it, a connection that died while
+    /// nothing was asked of it (agents leave after a long silence) is replaced first.
     ///
     /// # Errors
     /// As there, and those of connecting.
@@ -182,6 +183,7 @@ impl Device {
         progress: &mut dyn FnMut(&Progress),
         cancel: &AtomicBool,
     ) -> Result<Measurement, Error> {
+        self.retry(|client, _| client.check())?;
         match self.attempt(|client, _| client.measure(job, progress, cancel)) {
             Err(Error::ConnectionLost { .. }) => self.attempt(|client, _| client.measure(job, progress, cancel)),
             outcome => outcome,

@@ -103,7 +103,8 @@ impl Add {
         let profile = Profile::find(&self.target)?;
         // A mistyped address or key is found now, not in the middle of a search.
         Address::parse(&self.address, self.port.unwrap_or(profile.port))?;
-        let identity = self.identity.map(|path| std::path::absolute(&path).map_err(|e| Failure::file("use", &path, &e))).transpose()?;
+        let identity =
+            self.identity.map(|path| std::path::absolute(&path).map_err(|e| Failure::file("use", &path, &e))).transpose()?;
         if let Some(path) = identity.as_ref().filter(|path| !path.is_file()) {
             return Err(Failure::usage(format!("there is no key at `{}`", path.display())));
         }
@@ -171,8 +172,11 @@ fn trust(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
     } else {
         if let Verdict::Changed(keys) = hosts.check(&address, &key)? {
             let places: Vec<String> = keys.iter().map(|k| format!("{} line {}", k.file.display(), k.line)).collect();
-            return Err(Failure::new(exit_code::HOST_KEY, format!("another key of `{address}` is trusted ({})", places.join(", ")))
-                .hint("if the board was set up anew, remove that line and trust it again; otherwise somebody else answers there"));
+            return Err(Failure::new(
+                exit_code::HOST_KEY,
+                format!("another key of `{address}` is trusted ({})", places.join(", ")),
+            )
+            .hint("if the board was set up anew, remove that line and trust it again; otherwise somebody else answers there"));
         }
         if !yes && !agreed(printer)? {
             return Err(Failure::new(exit_code::HOST_KEY, format!("the key of `{name}` was not stored"))

@@ -89,7 +89,17 @@ fn csv(view: &View, device: &str, pick: &[Constraint]) -> Result<String, Failure
 pub(crate) fn table(view: &View, device: &str, pick: &[Constraint]) -> Result<String, Failure> {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["candidate", "perplexity", "ttft ms", "tpot ms", "vs full", "memory MB", "parameters", "layers", "runtime"]);
+    table.set_header([
+        "candidate",
+        "perplexity",
+        "ttft ms",
+        "tpot ms",
+        "vs full",
+        "memory MB",
+        "parameters",
+        "layers",
+        "runtime",
+    ]);
     let base = view.baseline().and_then(|b| b.measurements.iter().find(|m| m.device == device)).map(|m| m.tpot_ms.median);
     let baseline = view.baseline().map(|b| b.id.as_str());
     for record in on_front(view, device, pick)? {

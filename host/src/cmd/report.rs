@@ -33,9 +33,9 @@ impl Args {
 
 fn data(study: &Study) -> Result<ReportData, Failure> {
     let view = &study.view;
-    let baseline = view
-        .baseline()
-        .ok_or_else(|| Failure::new(exit_code::STUDY, "the study has no candidate yet").hint("go on with `host search --study`"))?;
+    let baseline = view.baseline().ok_or_else(|| {
+        Failure::new(exit_code::STUDY, "the study has no candidate yet").hint("go on with `host search --study`")
+    })?;
     let number = |value: Option<&serde_json::Value>| value.and_then(serde_json::Value::as_u64).unwrap_or_default();
     let details = &view.settings.details;
     let shape = |key: &str| number(details.get("model_shape").and_then(|s| s.get(key))) as u32;

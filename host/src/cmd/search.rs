@@ -168,7 +168,7 @@ impl Args {
             .prefix("artifacts-")
             .tempdir_in(&context.home.cache)
             .map_err(|e| Failure::file("make a folder in", &context.home.cache, &e))?;
-        let artifacts = supernet.artifacts();
+        let artifacts = supernet.artifacts().sharing(scratch.path());
         let evaluator =
             Evaluator { network: &network, artifacts: &artifacts, evaluation: &evaluation, folder: scratch.path().to_owned() };
         let config = supernet.config().clone();
@@ -176,14 +176,9 @@ impl Args {
         let sampler = sampler(&settings.sampler, settings.space.clone(), count)?;
         let overlapped = !registered.iter().any(|d| d.shares_host);
         let mut shown = Shown::new(printer, self.json_lines, settings.budget, &choices.devices[0]);
-        let outcome = Dispatcher {
-            study: &mut study,
-            sampler: &*sampler,
-            evaluator: &evaluator,
-            observer: &mut shown,
-            cancel: &cancel,
-        }
-        .run(measurers, timing);
+        let outcome =
+            Dispatcher { study: &mut study, sampler: &*sampler, evaluator: &evaluator, observer: &mut shown, cancel: &cancel }
+                .run(measurers, timing);
         drop(shown);
         let finished = outcome.map_err(|failure| resumable(failure, &path))?;
         let mut timing = finished.timing;
@@ -214,7 +209,9 @@ impl Args {
         }
         let found = parse_objectives(&self.objective.join(",")).map_err(|e| Failure::usage(e.to_string()))?;
         if !found.contains(&Objective::Perplexity) {
-            return Err(Failure::usage("perplexity must be among the objectives").hint("for example: --objective perplexity,tpot_ms"));
+            return Err(
+                Failure::usage("perplexity must be among the objectives").hint("for example: --objective perplexity,tpot_ms")
+            );
         }
         Ok(Some(found))
     }
@@ -290,7 +287,11 @@ impl Args {
         let known = before.as_ref();
         Ok(Settings {
             seed: self.seed.or(known.map(|s| s.seed)).unwrap_or(0),
-            sampler: self.sampler.clone().or_else(|| known.map(|s| s.sampler.clone())).unwrap_or_else(|| DIAGONAL_LOCAL.to_owned()),
+            sampler: self
+                .sampler
+                .clone()
+                .or_else(|| known.map(|s| s.sampler.clone()))
+                .unwrap_or_else(|| DIAGONAL_LOCAL.to_owned()),
             space: Space::preset(&choices.space, shape, STEP, supernet.layer_order())?,
             objectives: objectives.or_else(|| known.map(|s| s.objectives.clone())).unwrap_or_else(|| OBJECTIVES.to_vec()),
             constraints: match known {

@@ -35,7 +35,13 @@ pub(crate) struct Evaluated {
 
 impl Evaluator<'_> {
     /// Does what is asked; `Ok(Err(why))` is a result about the candidate, `Err` ends the search.
-    pub(crate) fn work(&self, id: &str, candidate: &Candidate, quality: bool, artifact: bool) -> Result<Result<Evaluated, String>, Failure> {
+    pub(crate) fn work(
+        &self,
+        id: &str,
+        candidate: &Candidate,
+        quality: bool,
+        artifact: bool,
+    ) -> Result<Result<Evaluated, String>, Failure> {
         let sub = sub_network(candidate);
         let begun = Instant::now();
         let mut out = Evaluated { quality: None, shipment: None, evaluate_s: 0.0, export_s: 0.0 };

@@ -117,6 +117,14 @@ impl Error {
             Self::Artifact(edgewise_onnx::Error::MissingTensor(_) | edgewise_onnx::Error::BadTensor { .. }) => {
                 "config.json and the weights do not belong together, or a shard is missing"
             }
+            Self::BadConfig { .. } => {
+                "the model is of a kind that is not supported, or damaged: fetch it again, or choose another one"
+            }
+            Self::Io { source, .. } | Self::Artifact(edgewise_onnx::Error::Io { source, .. }) => match source.kind() {
+                std::io::ErrorKind::NotFound => "a file of the model is missing; fetch it again",
+                std::io::ErrorKind::StorageFull => "free some space, or set EDGEWISE_HOME to another disk",
+                _ => return None,
+            },
             Self::NotFinite { .. } | Self::Logits => "the checkpoint is broken (a diverged training?); use another one",
             Self::Tokenizer { .. } => "put the model's tokenizer.json beside its weights",
             Self::ShortText { .. } => "choose a longer text with --text or --calibration",

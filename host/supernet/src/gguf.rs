@@ -54,8 +54,8 @@ impl Gguf {
     /// [`Error::Gguf`] for a damaged file, [`Error::Architecture`] for another architecture.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let mut file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
-        let content = gguf_file::Content::read(&mut file)
-            .map_err(|e| Error::Gguf { path: path.to_owned(), reason: first_line(&e) })?;
+        let content =
+            gguf_file::Content::read(&mut file).map_err(|e| Error::Gguf { path: path.to_owned(), reason: first_line(&e) })?;
         let gguf = Self { path: path.to_owned(), content };
         match gguf.text("general.architecture")? {
             "llama" => Ok(gguf),

@@ -43,13 +43,16 @@ impl Reader<'_> {
     }
 
     fn flag(&self, key: &str) -> Result<bool, Error> {
-        self.find(key).map_or(Ok(false), |v| v.as_bool().ok_or_else(|| self.bad(format!("`{key}` is {v}, true or false is needed"))))
+        self.find(key)
+            .map_or(Ok(false), |v| v.as_bool().ok_or_else(|| self.bad(format!("`{key}` is {v}, true or false is needed"))))
     }
 
     /// A token number, or the tokens of a list.
     fn tokens(&self, key: &str) -> Result<Vec<u32>, Error> {
         let one = |v: &Value| {
-            v.as_u64().and_then(|t| u32::try_from(t).ok()).ok_or_else(|| self.bad(format!("`{key}` holds {v}, a token is needed")))
+            v.as_u64()
+                .and_then(|t| u32::try_from(t).ok())
+                .ok_or_else(|| self.bad(format!("`{key}` holds {v}, a token is needed")))
         };
         match self.find(key) {
             None => Ok(vec![]),

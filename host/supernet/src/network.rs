@@ -7,9 +7,7 @@ use crate::Error;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
-use edgewise_onnx::{
-    Artifact, ArtifactWeights, ElementType, ModelConfig, SubNetwork, TensorView, Weights, names, rotary_tables,
-};
+use edgewise_onnx::{Artifact, ArtifactWeights, ElementType, ModelConfig, SubNetwork, TensorView, Weights, names, rotary_tables};
 
 /// Looks at activations on their way through the network.
 pub trait Observer {

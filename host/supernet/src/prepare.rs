@@ -116,10 +116,8 @@ pub fn prepare(
         let path = partial.path().join(name);
         std::fs::write(&path, bytes).map_err(Error::io("write", &path))
     };
-    let tokenizer = checkpoint
-        .tokenizer
-        .to_string(false)
-        .map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
+    let tokenizer =
+        checkpoint.tokenizer.to_string(false).map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
     put("tokenizer.json", tokenizer.as_bytes())?;
     put(SUPERNET_FILE, &serde_json::to_vec(&file).expect("plain data serialises"))?;
     let partial = partial.keep();

@@ -21,7 +21,8 @@ impl Network {
     pub fn probe(&self, sub: &SubNetwork) -> Result<ProbeFile, Error> {
         let vocabulary = self.config().vocab_size;
         let total = (PREFILL + STEPS).min(self.config().max_positions);
-        let tokens: Vec<u32> = (0..total as u64).map(|i| (i * 7919 + 13).wrapping_mul(2_654_435_761) as u32 % vocabulary as u32).collect();
+        let tokens: Vec<u32> =
+            (0..total as u64).map(|i| (i * 7919 + 13).wrapping_mul(2_654_435_761) as u32 % vocabulary as u32).collect();
         let hidden = self.hidden(sub, &tokens, None)?;
         let first = total - STEPS.min(total - 1);
         let ends = std::iter::once(first).chain(first + 1..=total);

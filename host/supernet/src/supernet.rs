@@ -70,8 +70,8 @@ impl SuperNetwork {
         file.model.validate()?;
         let path = folder.join("tokenizer.json");
         let tokenizer_json = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let tokenizer =
-            Tokenizer::from_bytes(&tokenizer_json).map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
+        let tokenizer = Tokenizer::from_bytes(&tokenizer_json)
+            .map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
         Ok(Self { file, tokenizer, weights: MappedWeights::open(folder)?, tokenizer_json })
     }
 

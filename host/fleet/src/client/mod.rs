@@ -167,6 +167,19 @@ impl DeviceClient {
         Ok(states)
     }
 
+    /// Finds out whether the agent still answers. What it said meanwhile does not count: heartbeats wait in the queue long
+    /// after their sender is gone.
+    ///
+    /// # Errors
+    /// Those that break the connection.
+    pub fn check(&mut self) -> Result<(), Error> {
+        // A question about no blob is the smallest request.
+        match self.call(Request::Have { blobs: Vec::new() }, SMALL_REQUEST)? {
+            Reply::Have(states) if states.is_empty() => Ok(()),
+            other => Err(self.wrong_reply(&other)),
+        }
+    }
+
     /// Ends the connection and the agent.
     pub fn close(mut self) {
         self.transport.close(Duration::from_secs(3));

@@ -404,23 +404,75 @@ fn idempotent_requests_survive_two_broken_connections_and_no_more() {
     assert!(matches!(device.have(&[BlobId([1; 32])]), Err(Error::ConnectionLost { .. })));
 }
 
+/// Answers the question whether it is there.
+fn is_there(agent: &mut Fake) {
+    let (id, request) = agent.request().unwrap();
+    assert_eq!(request, Request::Have { blobs: vec![] });
+    agent.reply(id, Reply::Have(vec![]));
+}
+
+fn measures(agent: &mut Fake) {
+    let (id, request) = agent.request().unwrap();
+    assert!(matches!(request, Request::Measure(_)), "{request:?}");
+    agent.reply(id, Reply::Measured(Box::new(measurement())));
+}
+
+/// One agent that does these things in order and then waits for its end.
+fn story(parts: &'static [fn(&mut Fake)]) -> Story {
+    Box::new(|agent| {
+        parts.iter().for_each(|part| part(agent));
+        agent.request();
+    })
+}
+
+fn dies(agent: &mut Fake) {
+    agent.request();
+    agent.end(Exit::Signal("KILL".into()));
+}
+
 #[test]
 fn a_measurement_is_repeated_for_a_broken_connection_only() {
-    let measures = |agent: &mut Fake| {
-        let (id, _) = agent.request().unwrap();
-        agent.reply(id, Reply::Measured(Box::new(measurement())));
-        agent.request();
-    };
-    let mut device = scripted(vec![Box::new(breaks), Box::new(measures)]);
-    assert!(device.measure(&job(60_000), &mut |_| {}, &NEVER).is_ok());
-    let mut device = scripted(vec![Box::new(breaks), Box::new(breaks), Box::new(measures)]);
-    assert!(matches!(device.measure(&job(60_000), &mut |_| {}, &NEVER), Err(Error::ConnectionLost { .. })));
-    let dies = |agent: &mut Fake| {
-        agent.request();
-        agent.end(Exit::Signal("KILL".into()));
-    };
-    let mut device = scripted(vec![Box::new(dies), Box::new(measures)]);
-    assert!(matches!(device.measure(&job(60_000), &mut |_| {}, &NEVER), Err(Error::AgentDied { .. })));
+    let measure = |device: &mut Device| device.measure(&job(60_000), &mut |_| {}, &NEVER);
+    let mut device = scripted(vec![story(&[is_there, breaks]), story(&[measures])]);
+    assert!(measure(&mut device).is_ok());
+    let mut device = scripted(vec![story(&[is_there, breaks]), story(&[breaks]), story(&[is_there, measures])]);
+    assert!(matches!(measure(&mut device), Err(Error::ConnectionLost { .. })));
+    let mut device = scripted(vec![story(&[is_there, dies]), story(&[is_there, measures])]);
+    assert!(matches!(measure(&mut device), Err(Error::AgentDied { .. })));
     // The next candidate gets a new agent.
-    assert!(device.measure(&job(60_000), &mut |_| {}, &NEVER).is_ok());
+    assert!(measure(&mut device).is_ok());
+}
+
+#[test]
+fn an_agent_that_left_while_nothing_was_asked_is_replaced_before_a_measurement() {
+    let leaves: Story = Box::new(|agent| {
+        let (id, _) = agent.request().unwrap();
+        agent.reply(id, Reply::Have(vec![BlobState::Missing]));
+        // Signs of life from before its end are still in the queue when the host comes back.
+        agent.say(&AgentMessage::Heartbeat);
+        agent.say(&AgentMessage::Log("host was silent for 1800 s".into()));
+        agent.end(Exit::Code(12));
+    });
+    let mut device = scripted(vec![leaves, story(&[is_there, measures])]);
+    assert_eq!(device.have(&[BlobId([1; 32])]).unwrap(), [BlobState::Missing]);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(device.measure(&job(60_000), &mut |_| {}, &NEVER).unwrap(), measurement());
+}
+
+#[test]
+fn a_connection_that_works_is_kept_for_a_measurement() {
+    let has: fn(&mut Fake) = |agent| {
+        let (id, _) = agent.request().unwrap();
+        agent.reply(id, Reply::Have(vec![BlobState::Complete]));
+    };
+    let mut device = scripted(vec![Box::new(move |agent| {
+        for part in [has, is_there, measures, is_there, measures] {
+            part(agent);
+        }
+        agent.request();
+    })]);
+    device.have(&[BlobId([1; 32])]).unwrap();
+    for _ in 0..2 {
+        device.measure(&job(60_000), &mut |_| {}, &NEVER).unwrap();
+    }
 }

@@ -1,0 +1,173 @@
+//! From checkpoint to super-network to artifact: each step must compute what the one before computed.
+
+use edgewise_onnx::{
+    ModelConfig, RopeScaling, SubNetwork,
+    testing::{tiny_config, write_checkpoint_with},
+};
+use edgewise_supernet::{
+    CALIBRATION_TEXT, Calibration, Checkpoint, Error, Evaluation, HELD_OUT_TEXT, Network, SuperNetwork, Text, Windows, evaluate,
+    open_artifact, prepare,
+};
+use std::path::Path;
+
+const WINDOWS: Windows = Windows { length: 64, count: 3 };
+
+/// The tiny model with the vocabulary of the demo's tokenizer.
+fn config() -> ModelConfig {
+    ModelConfig { vocab_size: 2048, ..tiny_config() }
+}
+
+fn hf_config(config: &ModelConfig) -> serde_json::Value {
+    let mut json = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "hidden_size": config.hidden_size, "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads, "num_key_value_heads": config.num_kv_heads, "head_dim": config.head_dim,
+        "intermediate_size": config.mlp_size, "vocab_size": config.vocab_size, "rms_norm_eps": config.norm_eps,
+        "max_position_embeddings": config.max_positions, "rope_theta": config.rope_theta,
+        "tie_word_embeddings": config.tied_embeddings, "attention_bias": config.attention_bias, "mlp_bias": config.mlp_bias,
+        "eos_token_id": 0,
+    });
+    if let Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions }) = config.rope_scaling {
+        json["rope_scaling"] = serde_json::json!({
+            "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor, "high_freq_factor": high_freq_factor,
+            "original_max_position_embeddings": original_max_positions,
+        });
+    }
+    json
+}
+
+fn write(folder: &Path, config: &ModelConfig, change: impl Fn(&str, &[usize], &mut [f32])) {
+    write_checkpoint_with(folder, config, 7, change).unwrap();
+    std::fs::write(folder.join("config.json"), hf_config(config).to_string()).unwrap();
+    let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/demo/tokenizer.json");
+    std::fs::copy(tokenizer, folder.join("tokenizer.json")).unwrap();
+}
+
+fn prepared(checkpoint: &Checkpoint, folder: &Path) -> SuperNetwork {
+    let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, checkpoint.config.vocab_size).unwrap();
+    let target = folder.join("supernet");
+    prepare(checkpoint, &Calibration { text, windows: WINDOWS }, &target, &mut |_| {}).unwrap();
+    SuperNetwork::open(&target).unwrap()
+}
+
+fn logits(network: &Network, sub: &SubNetwork, tokens: &[u32]) -> Vec<f32> {
+    let hidden = network.hidden(sub, tokens, None).unwrap();
+    network.logits(&hidden).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    assert!(a.iter().any(|v| v.abs() > 0.1), "logits of nothing prove nothing");
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+const TOKENS: [u32; 9] = [5, 1999, 42, 7, 7, 300, 1024, 0, 88];
+
+#[test]
+fn checkpoint_super_network_and_artifact_agree_for_every_variant() {
+    let scaling = RopeScaling::Llama3 { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_positions: 64.0 };
+    let variants = [
+        config(),
+        ModelConfig { tied_embeddings: false, attention_bias: true, ..config() },
+        ModelConfig { mlp_bias: true, rope_scaling: Some(scaling), ..config() },
+        ModelConfig { num_kv_heads: 6, ..config() },
+        ModelConfig { num_kv_heads: 1, ..config() },
+    ];
+    for config in variants {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &config, |_, _, _| {});
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        assert_eq!(checkpoint.config, config);
+        let original = Network::load(&config, &checkpoint, 64).unwrap();
+        let supernet = prepared(&checkpoint, folder.path());
+        let sorted = supernet.network(64).unwrap();
+        let full = supernet.full();
+        let gap = difference(&logits(&original, &full, &TOKENS), &logits(&sorted, &full, &TOKENS));
+        assert!(gap < 1e-4, "sorted differs by {gap} for {config:?}");
+
+        let text = Text::encode(&supernet.tokenizer, HELD_OUT_TEXT, config.vocab_size).unwrap();
+        let on = Evaluation { text, windows: WINDOWS };
+        let (a, b) = (evaluate(&original, &full, &on).unwrap(), evaluate(&sorted, &full, &on).unwrap());
+        assert_eq!(a.tokens, 3 * 63);
+        assert!((a.nll - b.nll).abs() < 1e-5, "{a:?} {b:?}");
+
+        let most = config.num_kv_heads as u32;
+        let sub =
+            SubNetwork { layers: vec![0, 2, 3], width: 32, kv_groups: vec![most, 1, most.div_ceil(2)], mlp: vec![64, 80, 33] };
+        let artifact = supernet.artifacts().write(&sub, &folder.path().join("artifact")).unwrap();
+        let (network, whole, _) = open_artifact(&artifact, 64).unwrap();
+        let gap = difference(&logits(&sorted, &sub, &TOKENS), &logits(&network, &whole, &TOKENS));
+        assert!(gap < 1e-5, "artifact differs by {gap} for {config:?}");
+    }
+}
+
+#[test]
+fn cutting_what_does_nothing_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config();
+    // Neurons 0..16 and the first group of every layer have no way out.
+    write(folder.path(), &config, |name, shape, values| {
+        let dead = if name.contains("down_proj") {
+            16
+        } else if name.contains("o_proj") {
+            16
+        } else {
+            return;
+        };
+        values.chunks_mut(shape[1]).for_each(|row| row[..dead].fill(0.0));
+    });
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let supernet = prepared(&checkpoint, folder.path());
+    let network = supernet.network(64).unwrap();
+    let full = supernet.full();
+    let cut = SubNetwork { kv_groups: vec![2; 4], mlp: vec![64; 4], ..full.clone() };
+    let gap = difference(&logits(&network, &full, &TOKENS), &logits(&network, &cut, &TOKENS));
+    assert!(gap < 1e-5, "{gap}");
+    let deeper = SubNetwork { mlp: vec![48; 4], ..cut };
+    assert!(difference(&logits(&network, &full, &TOKENS), &logits(&network, &deeper, &TOKENS)) > 1e-3);
+}
+
+#[test]
+fn a_layer_that_does_nothing_is_the_least_important() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config(), |name, _, values| {
+        if name.starts_with("model.layers.2.") && (name.contains("down_proj") || name.contains("o_proj")) {
+            values.fill(0.0);
+        }
+    });
+    let supernet = prepared(&Checkpoint::open(folder.path()).unwrap(), folder.path());
+    assert_eq!(supernet.layer_order()[0], 2);
+    assert!(supernet.file.importance.layers[2].abs() < 1e-6);
+}
+
+#[test]
+fn broken_weights_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config(), |name, _, values| {
+        if name == "model.layers.1.mlp.up_proj.weight" {
+            values[3] = f32::NAN;
+            values[4] = f32::INFINITY;
+        }
+    });
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let Err(error) = Network::load(&checkpoint.config, &checkpoint, 64) else { panic!("NaN was accepted") };
+    assert!(matches!(&error, Error::NotFinite { name, count: 2 } if name == "model.layers.1.mlp.up_proj.weight"), "{error}");
+
+    let wrong = ModelConfig { mlp_size: 96, ..config() };
+    let Err(error) = Network::load(&wrong, &checkpoint, 64) else { panic!("a wrong shape was accepted") };
+    assert!(error.to_string().contains("mlp.gate_proj.weight` has shape [80, 48]"), "{error}");
+}
+
+#[test]
+fn a_probe_grows_token_by_token() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config(), |_, _, _| {});
+    let supernet = prepared(&Checkpoint::open(folder.path()).unwrap(), folder.path());
+    let network = supernet.network(64).unwrap();
+    let probe = network.probe(&supernet.full()).unwrap();
+    let lengths: Vec<usize> = probe.steps.iter().map(|s| s.feed.len()).collect();
+    assert_eq!(lengths, [24, 1, 1, 1, 1]);
+    let tokens: Vec<u32> = probe.steps.iter().flat_map(|s| s.feed.clone()).collect();
+    let all = logits(&network, &supernet.full(), &tokens);
+    let last = &all[27 * 2048..];
+    assert!(probe.steps[4].expect.iter().all(|&(entry, value)| (last[entry as usize] - value).abs() < 1e-5));
+}
