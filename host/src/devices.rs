@@ -116,6 +116,16 @@ impl Fleet {
         threads: Option<u16>,
         printer: Printer,
     ) -> Result<Ready, Failure> {
+        self.connect(registered, choice, threads, printer).map_err(|failure| failure.about(&registered.name))
+    }
+
+    fn connect(
+        &self,
+        registered: &RegisteredDevice,
+        choice: RuntimeChoice,
+        threads: Option<u16>,
+        printer: Printer,
+    ) -> Result<Ready, Failure> {
         let (mut device, profile) = self.device(registered)?;
         let hello = device.hello()?;
         let local = registered.place == Place::Local;
@@ -127,57 +137,55 @@ impl Fleet {
         let mut description = device.describe(&ort)?;
         let mut bytes_sent = 0;
         let wanted = choice != RuntimeChoice::Tract && profile.runtimes.contains(&edgewise_targets::Runtime::Ort);
-        if wanted && !local && works(&description, Runtime::Ort).is_err() && same_platform(&hello.triple) {
-            if let Some(library) = &self.ort {
-                let blob = blob_of(library)?;
-                bytes_sent = device.ensure_blobs(std::slice::from_ref(&blob), &AtomicBool::new(false))?;
-                ort = OrtLibrary::Blob(blob.blob);
-                description = device.describe(&ort)?;
-            }
+        let lacking = wanted && !local && works(&description, Runtime::Ort).is_err() && same_platform(&hello.triple);
+        if let Some(library) = self.ort.as_ref().filter(|_| lacking) {
+            let blob = blob_of(library)?;
+            bytes_sent = device.ensure_blobs(std::slice::from_ref(&blob), &AtomicBool::new(false))?;
+            ort = OrtLibrary::Blob(blob.blob);
+            description = device.describe(&ort)?;
         }
-        let runtimes = self.runtimes(registered, &profile, &description, choice, printer)?;
+        let runtimes = choose(&registered.name, &profile, &description, choice, printer)?;
         for line in device.take_log() {
             printer.note(&format!("{}: {line}", registered.name));
         }
         let threads = threads.unwrap_or(profile.threads);
         Ok(Ready { device, registered: registered.clone(), description, ort, runtimes, threads, bytes_sent })
     }
+}
 
-    fn runtimes(
-        &self,
-        registered: &RegisteredDevice,
-        profile: &Profile,
-        description: &DeviceDescription,
-        choice: RuntimeChoice,
-        printer: Printer,
-    ) -> Result<Vec<Runtime>, Failure> {
-        let name = &registered.name;
-        let need = |runtime: Runtime| {
-            works(description, runtime).map_err(|why| {
-                Failure::new(exit_code::AGENT, format!("`{name}` cannot run {}: {why}", runtime.name()))
-                    .hint("scripts/fetch-onnxruntime fetches the library; --ort-library names one; --runtime tract needs none")
-            })
-        };
-        match choice {
-            RuntimeChoice::Tract => need(Runtime::Tract).map(|()| vec![Runtime::Tract]),
-            RuntimeChoice::Ort => need(Runtime::Ort).map(|()| vec![Runtime::Ort]),
-            RuntimeChoice::Auto => {
-                let mut out = Vec::new();
-                for runtime in &profile.runtimes {
-                    let runtime = match runtime {
-                        edgewise_targets::Runtime::Ort => Runtime::Ort,
-                        edgewise_targets::Runtime::Tract => Runtime::Tract,
-                    };
-                    match works(description, runtime) {
-                        Ok(()) => out.push(runtime),
-                        Err(why) => printer.note(&format!("{name}: without {} ({why})", runtime.name())),
-                    }
+/// The runtimes to measure with.
+fn choose(
+    name: &str,
+    profile: &Profile,
+    description: &DeviceDescription,
+    choice: RuntimeChoice,
+    printer: Printer,
+) -> Result<Vec<Runtime>, Failure> {
+    let need = |runtime: Runtime| {
+        works(description, runtime).map_err(|why| {
+            Failure::new(exit_code::AGENT, format!("`{name}` cannot run {}: {why}", runtime.name()))
+                .hint("scripts/fetch-onnxruntime fetches the library; --ort-library names one; --runtime tract needs none")
+        })
+    };
+    match choice {
+        RuntimeChoice::Tract => need(Runtime::Tract).map(|()| vec![Runtime::Tract]),
+        RuntimeChoice::Ort => need(Runtime::Ort).map(|()| vec![Runtime::Ort]),
+        RuntimeChoice::Auto => {
+            let mut out = Vec::new();
+            for runtime in &profile.runtimes {
+                let runtime = match runtime {
+                    edgewise_targets::Runtime::Ort => Runtime::Ort,
+                    edgewise_targets::Runtime::Tract => Runtime::Tract,
+                };
+                match works(description, runtime) {
+                    Ok(()) => out.push(runtime),
+                    Err(why) => printer.note(&format!("{name}: without {} ({why})", runtime.name())),
                 }
-                if out.is_empty() {
-                    return Err(Failure::new(exit_code::AGENT, format!("`{name}` has no runtime that works")));
-                }
-                Ok(out)
             }
+            if out.is_empty() {
+                return Err(Failure::new(exit_code::AGENT, format!("`{name}` has no runtime that works")));
+            }
+            Ok(out)
         }
     }
 }

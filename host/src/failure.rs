@@ -36,6 +36,13 @@ impl Failure {
         self
     }
 
+    /// Puts a device's name where the hint says `NAME`.
+    #[must_use]
+    pub(crate) fn about(mut self, device: &str) -> Self {
+        self.hint = self.hint.map(|hint| hint.replace("NAME", device));
+        self
+    }
+
     fn of(code: u8, error: &dyn std::error::Error, hint: Option<String>) -> Self {
         let mut causes = Vec::new();
         let mut next = error.source();

@@ -24,6 +24,15 @@ pub(crate) const FINAL_PLAN: MeasurePlan = MeasurePlan {
     max_time_ms: 20_000,
     target_half_width: 0.01,
 };
+/// How an artifact is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trial {
+    pub(crate) workload: WorkloadSpec,
+    pub(crate) plan: MeasurePlan,
+    /// Of the tokens.
+    pub(crate) seed: u64,
+}
+
 /// Loading a model and everything else that is not bounded by the plan.
 const SLACK_MS: u32 = 180_000;
 
@@ -111,12 +120,11 @@ impl Shipment {
         &self,
         ready: &mut Ready,
         runtime: Runtime,
-        workload: WorkloadSpec,
-        plan: MeasurePlan,
-        seed: u64,
+        trial: Trial,
         progress: &mut dyn FnMut(&Progress),
         cancel: &AtomicBool,
     ) -> Result<Measurement, Error> {
+        let Trial { workload, plan, seed } = trial;
         let points = |probe: &ProbeFile| Probe {
             points: probe.steps.iter().map(|s| ProbePoint { feed: s.feed.clone(), expect: s.expect.clone() }).collect(),
             tolerance: probe.tolerance,
@@ -141,18 +149,16 @@ impl Shipment {
         &self,
         ready: &mut Ready,
         runtimes: &[Runtime],
-        workload: WorkloadSpec,
-        plan: MeasurePlan,
-        seed: u64,
+        trial: Trial,
         progress: &mut dyn FnMut(&Progress),
         warn: &mut dyn FnMut(String),
         cancel: &AtomicBool,
     ) -> Result<Measurement, Error> {
-        let latency = |m: &Measurement| workload.latency_ms(m.ttft.median, m.tpot.median);
+        let latency = |m: &Measurement| trial.workload.latency_ms(m.ttft.median, m.tpot.median);
         let mut best: Option<Measurement> = None;
         let mut first_error = None;
         for &runtime in runtimes {
-            match self.measure(ready, runtime, workload, plan, seed, progress, cancel) {
+            match self.measure(ready, runtime, trial, progress, cancel) {
                 Ok(found) if best.as_ref().is_none_or(|b| latency(&found) < latency(b)) => best = Some(found),
                 Ok(_) => {}
                 // A runtime that fails is no reason to give up the other one; a connection that fails is.

@@ -45,7 +45,9 @@ impl ArtifactWeights {
             let place = if tensor.external_data.is_empty() {
                 Place::Inline(tensor.raw_data.unwrap_or_default())
             } else {
-                let find = |key: &str| tensor.external_data.iter().find(|e| e.key() == key).map(|e| e.value());
+                let find = |key: &str| {
+                    tensor.external_data.iter().find(|e| e.key() == key).map(crate::proto::StringStringEntryProto::value)
+                };
                 let number = |key: &str| find(key).and_then(|v| v.parse::<usize>().ok());
                 let file = [DATA_FILE, SHARED_DATA_FILE].iter().position(|f| find("location") == Some(f));
                 let range = number("offset").zip(number("length")).and_then(|(o, l)| Some(o..o.checked_add(l)?));

@@ -52,7 +52,7 @@ impl Args {
         for registered in &devices {
             let one = || -> Result<Deployed, Failure> {
                 let (mut device, _) = fleet.device(registered)?;
-                let report = device.deploy()?;
+                let report = device.deploy().map_err(|e| Failure::from(e).about(&registered.name))?;
                 drop(device);
                 let mut ready = fleet.ready(registered, self.runtime, None, printer)?;
                 let triple = ready.device.hello()?.triple;

@@ -80,7 +80,7 @@ struct Trusted {
     device: String,
     key_type: String,
     fingerprint: String,
-    trusted: bool,
+    stored: bool,
 }
 
 impl Args {
@@ -191,7 +191,7 @@ fn trust(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
             device: name.to_owned(),
             key_type: key.key_type().to_owned(),
             fingerprint: key.fingerprint(),
-            trusted: true,
+            stored: true,
         });
     }
     Ok(())

@@ -5,7 +5,7 @@ use crate::{
     devices::{Fleet, RuntimeChoice},
     failure::Failure,
     json::{MeasurementDocument, Samples, record_of},
-    measuring::{FINAL_PLAN, Shipment, WorkloadSpec},
+    measuring::{FINAL_PLAN, Shipment, Trial, WorkloadSpec},
     ui::Progress,
 };
 use clap::ArgAction;
@@ -83,17 +83,8 @@ impl Args {
                 let sent = shipment.send(&mut ready, &cancel)? + ready.bytes_sent;
                 let runtimes = ready.runtimes.clone();
                 let mut warn = |text: String| printer.warn(&format!("{}: {text}", registered.name));
-                let (workload, seed) = (self.workload, self.seed);
-                let found = shipment.measure_fastest(
-                    &mut ready,
-                    &runtimes,
-                    workload,
-                    FINAL_PLAN,
-                    seed,
-                    &mut |_| {},
-                    &mut warn,
-                    &cancel,
-                )?;
+                let trial = Trial { workload: self.workload, plan: FINAL_PLAN, seed: self.seed };
+                let found = shipment.measure_fastest(&mut ready, &runtimes, trial, &mut |_| {}, &mut warn, &cancel)?;
                 ready.device.close();
                 let precision = shipment.artifact.manifest.precision.name();
                 Ok(record_of(found, &registered.name, precision, shipment.artifact.bytes(), sent))

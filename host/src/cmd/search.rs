@@ -6,7 +6,7 @@ use crate::{
     exit_code,
     failure::Failure,
     json::{CandidateDocument, SearchDocument, Timing},
-    measuring::{SEARCH_PLAN, WorkloadSpec},
+    measuring::{SEARCH_PLAN, Trial, WorkloadSpec},
     model::{self, DEMO},
     search::{Dispatcher, Evaluator, Measurer, Observer},
     ui::{Printer, Progress},
@@ -51,9 +51,13 @@ pub(crate) struct Args {
     /// Candidates to measure, the full network included [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     budget: Option<u32>,
-    /// What to minimise, two or more of perplexity, ttft_ms, tpot_ms, latency_ms, peak_rss_bytes, parameters
-    /// [default: perplexity,tpot_ms]
-    #[arg(long = "objective", value_name = "LIST", action = ArgAction::Append)]
+    #[arg(
+        long = "objective",
+        value_name = "LIST",
+        action = ArgAction::Append,
+        help = "What to minimise, two or more of perplexity, ttft_ms, tpot_ms, latency_ms, peak_rss_bytes, parameters \
+                [default: perplexity,tpot_ms]"
+    )]
     objective: Vec<String>,
     /// Limit such as `tpot_ms<=20`; may be given several times
     #[arg(long = "constraint", value_name = "LIMIT", action = ArgAction::Append)]
@@ -115,11 +119,9 @@ impl Args {
         let cancel = interruptible(printer);
         // What the user typed is checked before anything slow is done.
         let objectives = self.objectives()?;
-        if let Some(name) = &self.sampler {
-            if !edgewise_search::SAMPLERS.contains(&name.as_str()) {
-                let known = edgewise_search::SAMPLERS.join(", ");
-                return Err(Failure::usage(format!("unknown sampler `{name}` (known: {known})")));
-            }
+        if let Some(name) = self.sampler.as_ref().filter(|name| !edgewise_search::SAMPLERS.contains(&name.as_str())) {
+            let known = edgewise_search::SAMPLERS.join(", ");
+            return Err(Failure::usage(format!("unknown sampler `{name}` (known: {known})")));
         }
         let before = match &self.study {
             Some(path) if path.exists() => {
@@ -139,28 +141,33 @@ impl Args {
         let windows = Windows { length: WINDOWS.length.min(supernet.config().max_positions), ..WINDOWS };
         let evaluation = model::evaluation(&supernet.tokenizer, supernet.config(), &text, windows)?;
         let network = supernet.network(windows.length)?;
-        let settings = self.settings(&choices, supernet, &text, before.map(|(settings, _)| settings), objectives)?;
+        let settings = self.settings(&choices, supernet, &text, before.as_ref().map(|(settings, _)| settings), objectives)?;
         timing.prepare_s = begun.elapsed().as_secs_f64();
 
-        let (path, mut study) = self.open_study(context, &settings)?;
-        printer.note(&format!("study: {}", path.display()));
+        // A study that exists is opened before anything is connected: it says what is measured already, and with which runtime.
+        // A new one is made when every device has answered, so that a mistyped address leaves no empty study behind.
+        let path = self.study_path(context, &settings)?;
+        let resumed = if path.exists() { Some(SqliteStudy::resume(&path, &settings)?) } else { None };
+        let runtimes = resumed.as_ref().map(|s| chosen_runtimes(s)).transpose()?.unwrap_or_default();
         let connecting = Instant::now();
-        let runtimes = chosen_runtimes(&study)?;
         let mut measurers = Vec::new();
         for device in &registered {
             printer.note(&format!("connecting to {}", device.name));
-            let ready = fleet.ready(device, choices.runtime, choices.threads, printer)?;
-            store_device(&mut study, &ready)?;
             measurers.push(Measurer {
                 runtime: runtimes.get(&device.name).copied(),
-                ready,
-                workload: choices.workload,
-                plan: SEARCH_PLAN,
-                seed: settings.seed,
+                ready: fleet.ready(device, choices.runtime, choices.threads, printer)?,
+                trial: Trial { workload: choices.workload, plan: SEARCH_PLAN, seed: settings.seed },
                 cancel: &cancel,
                 warnings: Vec::new(),
             });
         }
+        let mut study = match resumed {
+            Some(study) => study,
+            None => SqliteStudy::create(&path, &settings)?,
+        };
+        study.set_budget(settings.budget)?;
+        measurers.iter().try_for_each(|m| store_device(&mut study, &m.ready))?;
+        printer.note(&format!("study: {}", path.display()));
         timing.transfer_s += connecting.elapsed().as_secs_f64();
 
         std::fs::create_dir_all(&context.home.cache).map_err(|e| Failure::file("make", &context.home.cache, &e))?;
@@ -254,7 +261,7 @@ impl Args {
         choices: &Choices,
         supernet: &SuperNetwork,
         text: &str,
-        before: Option<Settings>,
+        known: Option<&Settings>,
         objectives: Option<Vec<Objective>>,
     ) -> Result<Settings, Failure> {
         let config = supernet.config();
@@ -284,7 +291,6 @@ impl Args {
             "program": concat!("edgewise ", env!("CARGO_PKG_VERSION")),
         });
         let serde_json::Value::Object(details) = details else { unreachable!("an object was written") };
-        let known = before.as_ref();
         Ok(Settings {
             seed: self.seed.or(known.map(|s| s.seed)).unwrap_or(0),
             sampler: self
@@ -303,24 +309,15 @@ impl Args {
         })
     }
 
-    fn open_study(&self, context: &Context, settings: &Settings) -> Result<(PathBuf, SqliteStudy), Failure> {
-        let path = match &self.study {
-            Some(path) => path.clone(),
-            None => {
-                let folder = &context.home.studies;
-                std::fs::create_dir_all(folder).map_err(|e| Failure::file("make", folder, &e))?;
-                let name = settings.details.get("model_name").and_then(|n| n.as_str()).unwrap_or("model");
-                let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
-                folder.join(format!("{}-{}.study", name.to_lowercase(), crate::json::now_ms()))
-            }
-        };
-        if path.exists() {
-            let mut study = SqliteStudy::resume(&path, settings)?;
-            study.set_budget(settings.budget)?;
-            return Ok((path, study));
+    fn study_path(&self, context: &Context, settings: &Settings) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.study {
+            return Ok(path.clone());
         }
-        let study = SqliteStudy::create(&path, settings)?;
-        Ok((path, study))
+        let folder = &context.home.studies;
+        std::fs::create_dir_all(folder).map_err(|e| Failure::file("make", folder, &e))?;
+        let name = settings.details.get("model_name").and_then(|n| n.as_str()).unwrap_or("model");
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+        Ok(folder.join(format!("{}-{}.study", name.to_lowercase(), crate::json::now_ms())))
     }
 }
 

@@ -72,7 +72,7 @@ enum Job {
 }
 
 enum Event {
-    Evaluated { index: usize, result: Result<Result<Evaluated, String>, Failure> },
+    Evaluated { index: usize, result: Box<Result<Result<Evaluated, String>, Failure>> },
     Stage { device: usize, index: usize, progress: Progress },
     Measured { device: usize, index: usize, measured: Measured },
     Again { device: usize, measured: Measured },
@@ -114,7 +114,7 @@ impl Dispatcher<'_> {
             let sender = events_in.clone();
             scope.spawn(move || {
                 for (index, id, candidate, quality, artifact) in jobs {
-                    let result = evaluator.work(&id, &candidate, quality, artifact);
+                    let result = Box::new(evaluator.work(&id, &candidate, quality, artifact));
                     if sender.send(Event::Evaluated { index, result }).is_err() {
                         return;
                     }
@@ -171,7 +171,7 @@ impl Dispatcher<'_> {
         events: &Receiver<Event>,
     ) -> Result<(), Failure> {
         let budget = self.study.settings()?.budget as usize;
-        let gone = |_| Failure::new(exit_code::BUG, "a worker thread ended early");
+        let gone = || Failure::new(exit_code::BUG, "a worker thread ended early");
         let mut drift_left: Option<Vec<usize>> = None;
         loop {
             let stopping = state.stop.is_some() || self.cancel.load(Ordering::Relaxed) || !state.alive.contains(&true);
@@ -184,17 +184,17 @@ impl Dispatcher<'_> {
                         return Err(in_use(&work.id));
                     }
                     let job = (index, work.id.clone(), work.candidate.clone(), work.quality, !work.pending.is_empty());
-                    evaluations.send(job).map_err(|_| gone(()))?;
+                    evaluations.send(job).map_err(|_| gone())?;
                     state.schedule.evaluating = true;
                 }
-                for device in 0..devices.len() {
+                for (device, jobs) in devices.iter().enumerate() {
                     if let Some((index, shipment)) = state.next_measurement(device) {
                         let (id, name) = (&state.work[index].id, &state.names[device]);
                         self.observer.measuring(index, id, name, None);
                         if !self.study.lease(id, Some(name))? {
                             return Err(in_use(id));
                         }
-                        devices[device].send(Job::Measure { index, shipment }).map_err(|_| gone(()))?;
+                        jobs.send(Job::Measure { index, shipment }).map_err(|_| gone())?;
                         state.schedule.lanes[device].busy = true;
                     }
                 }
@@ -211,10 +211,10 @@ impl Dispatcher<'_> {
                 let Some(device) = left.pop() else { break };
                 let Some(shipment) = self.baseline_shipment(state)? else { break };
                 self.observer.measuring(0, &state.work[0].id, &state.names[device], None);
-                devices[device].send(Job::Again { shipment }).map_err(|_| gone(()))?;
+                devices[device].send(Job::Again { shipment }).map_err(|_| gone())?;
                 state.schedule.lanes[device].busy = true;
             }
-            let event = events.recv().map_err(|_| gone(()))?;
+            let event = events.recv().map_err(|_| gone())?;
             self.handle(state, event)?;
         }
         if self.cancel.load(Ordering::Relaxed) && state.stop.is_none() {
@@ -252,7 +252,7 @@ impl Dispatcher<'_> {
         match event {
             Event::Evaluated { index, result } => {
                 state.schedule.evaluating = false;
-                self.evaluated(state, index, result)?;
+                self.evaluated(state, index, *result)?;
                 self.tell(state, index)
             }
             Event::Stage { device, index, progress } => {

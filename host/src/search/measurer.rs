@@ -3,10 +3,10 @@
 use crate::{
     devices::Ready,
     json::record_of,
-    measuring::{Shipment, WorkloadSpec},
+    measuring::{Shipment, Trial},
 };
 use edgewise_fleet::Error;
-use edgewise_protocol::{ErrorCode, MeasurePlan, Progress, Runtime};
+use edgewise_protocol::{ErrorCode, Progress, Runtime};
 use edgewise_search::MeasurementRecord;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -16,9 +16,7 @@ use std::{
 /// A device with how to measure on it.
 pub(crate) struct Measurer<'a> {
     pub(crate) ready: Ready,
-    pub(crate) workload: WorkloadSpec,
-    pub(crate) plan: MeasurePlan,
-    pub(crate) seed: u64,
+    pub(crate) trial: Trial,
     /// The runtime that was faster on the baseline; `None` until that is known.
     pub(crate) runtime: Option<Runtime>,
     pub(crate) cancel: &'a AtomicBool,
@@ -54,10 +52,8 @@ impl Measurer<'_> {
         let begun = Instant::now();
         let runtimes = self.runtime.map_or_else(|| self.ready.runtimes.clone(), |runtime| vec![runtime]);
         let found = sent.and_then(|sent| {
-            let (workload, plan, seed) = (self.workload, self.plan, self.seed);
             let mut warn = |text| self.warnings.push(text);
-            let found =
-                shipment.measure_fastest(&mut self.ready, &runtimes, workload, plan, seed, progress, &mut warn, self.cancel)?;
+            let found = shipment.measure_fastest(&mut self.ready, &runtimes, self.trial, progress, &mut warn, self.cancel)?;
             Ok((found, sent))
         });
         let measure_s = begun.elapsed().as_secs_f64();

@@ -12,6 +12,7 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
+    #[expect(clippy::unused_self, reason = "the printer is where output goes, whatever it needs to know for it")]
     /// Writes data. A reader that went away (`| head`) ends the program in peace.
     pub(crate) fn data(self, text: &str) -> Result<(), Failure> {
         let mut out = stdout().lock();

@@ -13,8 +13,13 @@ use std::{
     path::{Path, PathBuf},
 };
 use tokenizers::{
-    Tokenizer,
-    pre_tokenizers::{byte_level::ByteLevel, digits::Digits, sequence::Sequence},
+    ModelWrapper, SplitDelimiterBehavior, Tokenizer,
+    pre_tokenizers::{
+        byte_level::ByteLevel,
+        digits::Digits,
+        sequence::Sequence,
+        split::{Split, SplitPattern},
+    },
 };
 
 /// Tensors of a layer: GGUF's name and Hugging Face's.
@@ -29,6 +34,38 @@ const LAYER: [(&str, &str); 9] = [
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
 ];
+
+/// Metadata that names the pre-tokenizer.
+const PRE: &str = "tokenizer.ggml.pre";
+/// How Llama 3 splits a text before bytes are merged.
+const LLAMA3: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// What a pre-tokenizer's name stands for. A name that is not known is an error: tokens of another splitting give wrong numbers
+/// and no sign of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Splitting {
+    /// Words, as GPT-2.
+    Words,
+    /// Single digits, then words.
+    Digits,
+    /// [`LLAMA3`].
+    Llama3,
+    /// As the library reads it.
+    AsRead,
+}
+
+impl Splitting {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "gpt-2" | "gpt2" | "phi-2" | "olmo" | "mellum" => Self::Words,
+            "smollm" | "starcoder" | "refact" | "command-r" => Self::Digits,
+            "llama-bpe" | "llama-v3" | "llama3" => Self::Llama3,
+            "qwen2" | "smaug-bpe" | "lfm2" => Self::AsRead,
+            _ => return None,
+        })
+    }
+}
 
 /// A GGUF file's header, and the open file.
 pub(crate) struct Gguf {
@@ -214,15 +251,33 @@ impl Gguf {
     /// The tokenizer that the metadata describes.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for kinds that are not byte-level BPE.
+    /// [`Error::Tokenizer`] for kinds that are not byte-level BPE, and for pre-tokenizers that are not known.
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let bad = |reason: String| Error::Tokenizer { path: self.path.clone(), reason };
         let mut tokenizer = Tokenizer::from_gguf(&self.content).map_err(|e| bad(first_line(&e)))?;
-        // The library's default for names it does not know adds a space in front and keeps numbers together.
-        if matches!(self.text("tokenizer.ggml.pre"), Ok("smollm" | "starcoder" | "refact" | "command-r")) {
-            let steps = vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()];
-            tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)));
-        }
+        let kind = if self.find(PRE).is_some() { self.text(PRE)? } else { "gpt-2" };
+        let splitting = Splitting::of(kind).ok_or_else(|| bad(format!("pre-tokenizer `{kind}` is not supported")))?;
+        let bytes = |whole: bool| ByteLevel::new(false, true, whole);
+        // The library's own choice for most names puts a space before the text and keeps numbers together.
+        match splitting {
+            Splitting::Words => tokenizer.with_pre_tokenizer(Some(bytes(true))),
+            Splitting::Digits => {
+                let steps = vec![Digits::new(true).into(), bytes(true).into()];
+                tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)))
+            }
+            Splitting::Llama3 => {
+                let pattern = SplitPattern::Regex(LLAMA3.to_owned());
+                let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(|e| bad(e.to_string()))?;
+                if let ModelWrapper::BPE(bpe) = tokenizer.get_model() {
+                    // A word that is a token is that token, whether or not merges lead to it.
+                    let mut bpe = bpe.clone();
+                    bpe.ignore_merges = true;
+                    tokenizer.with_model(bpe);
+                }
+                tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![split.into(), bytes(false).into()])))
+            }
+            Splitting::AsRead => &mut tokenizer,
+        };
         Ok(tokenizer)
     }
 }
