@@ -26,6 +26,10 @@ enum Command {
         /// Folder for models; made if missing, and may be deleted whenever no agent runs
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
+        /// Bytes of models to keep; what was not used for longest goes first, and what is in use never [default: the smaller
+        /// of 8 GiB and half of what the disk has free with an empty store]
+        #[arg(long, value_name = "BYTES")]
+        store_budget: Option<u64>,
         /// Emulator command that this program itself was started with, for starting workers the same way
         #[arg(long, env = "EDGEWISE_RUNNER", default_value = "", hide_default_value = true, value_name = "COMMAND")]
         runner: String,
@@ -43,7 +47,7 @@ enum Command {
 /// Runs the command and says on standard error what went wrong.
 pub fn main(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Serve { store, runner } => serve(&store, &runner).map_err(anyhow::Error::from),
+        Command::Serve { store, store_budget, runner } => serve(&store, store_budget, &runner).map_err(anyhow::Error::from),
         Command::Worker => worker::run(),
         Command::Hash { file } => print_hash(&file),
     };

@@ -5,7 +5,7 @@ use crate::{
     error::wire,
     limits::RUNTIME_CHECK,
     runtime::Library,
-    store::Store,
+    store::{Held, Store},
     sys,
     worker::{Launcher, Order, Outcome, supervise},
 };
@@ -41,19 +41,17 @@ pub(crate) fn describe(
     })
 }
 
-/// Where a worker finds ONNX Runtime.
+/// Where a worker finds ONNX Runtime, and what keeps it there meanwhile.
 ///
 /// # Errors
-/// [`ErrorCode::MissingBlob`].
-pub(crate) fn library(store: &Store, ort: &OrtLibrary) -> Result<Library, WireError> {
+/// [`ErrorCode::MissingBlob`], [`ErrorCode::Io`].
+pub(crate) fn library(store: &Store, ort: &OrtLibrary) -> Result<(Library, Option<Held>), WireError> {
     match ort {
-        OrtLibrary::Default => Ok(Library::Default),
-        OrtLibrary::Path(path) => Ok(Library::File(path.clone())),
+        OrtLibrary::Default => Ok((Library::Default, None)),
+        OrtLibrary::Path(path) => Ok((Library::File(path.clone()), None)),
         OrtLibrary::Blob(blob) => {
-            let path = store
-                .locate(*blob)
-                .ok_or_else(|| wire(ErrorCode::MissingBlob, format!("ONNX Runtime, blob {blob}, is not on the device")))?;
-            Ok(Library::File(path.to_string_lossy().into_owned()))
+            let held = store.hold_library(*blob)?;
+            Ok((Library::File(held.path().to_string_lossy().into_owned()), Some(held)))
         }
     }
 }
@@ -66,7 +64,7 @@ fn status(
     cancel: &Cancel,
 ) -> Result<RuntimeStatus, WireError> {
     let asked = library(store, ort)
-        .and_then(|library| supervise(launcher, &Order::Version { runtime, library }, RUNTIME_CHECK, cancel, |_| {}));
+        .and_then(|(library, _held)| supervise(launcher, &Order::Version { runtime, library }, RUNTIME_CHECK, cancel, |_| {}));
     let (version, problem) = match asked {
         Ok(Outcome::Version(version)) => (Some(version), None),
         Ok(Outcome::Measured(_)) => (None, Some("the worker answered another question".to_owned())),

@@ -14,6 +14,8 @@ pub(crate) const WIND_UP: Duration = Duration::from_secs(5);
 pub(crate) const RUNTIME_CHECK: Duration = Duration::from_mins(1);
 /// A measurement waits this long for one of another agent on the same store.
 pub(crate) const DEVICE_LOCK: Duration = Duration::from_secs(10);
+/// A blob that another agent looks at, to see whether it may go, is waited for this long.
+pub(crate) const BLOB_LOCK: Duration = Duration::from_secs(1);
 
 /// Frames that wait between the reader and the dispatcher.
 pub(crate) const INBOX: usize = 16;
@@ -21,11 +23,13 @@ pub(crate) const INBOX: usize = 16;
 pub(crate) const ACK_BYTES: u64 = 1 << 20;
 /// Bytes that must stay free on the device's disk beyond a blob.
 pub(crate) const DISK_RESERVE: u64 = 1 << 20;
+/// Bytes of blobs that a store keeps at most, unless the command line says another number.
+pub(crate) const STORE_BUDGET: u64 = 8 << 30;
 /// Bytes of a worker's standard error that are kept for the error message.
 pub(crate) const STDERR_TAIL: usize = 2 << 10;
 
-/// Files of one artifact.
-pub(crate) const MAX_FILES: usize = 1024;
+/// Files of one artifact. Each is held by an open file while it is measured, of which a process commonly gets 1024.
+pub(crate) const MAX_FILES: usize = 512;
 /// Bytes of one artifact's file name.
 pub(crate) const MAX_NAME: usize = 128;
 /// Positions of a sequence, prompt and generated tokens together.

@@ -1,1 +1,24 @@
-//! Stub.
+//! What the end-to-end tests share: the programs as a user runs them, each test in a home of its own.
+//!
+//! Contract: a helper that cannot do its work panics with what it saw, for a test has no other way to go on. What a machine
+//! lacks (an sshd, a browser, ONNX Runtime, SmolLM2) makes a test say visibly that it is skipped, and fail where `CI=true`.
+
+mod checkpoint;
+mod fixture;
+mod gguf;
+mod home;
+mod json;
+mod process;
+mod programs;
+mod sshd;
+mod tmpfs;
+
+pub use checkpoint::{Checkpoint, Edit, demo_folder, variant_config};
+pub use fixture::{CHROMIUM, ONNX_RUNTIME, POLICY_TEXT, SMOLLM2, file_from, skip, tool};
+pub use gguf::write_gguf;
+pub use home::{Call, Home, Run, Running};
+pub use json::{find, ids, list, number, object_keys, text};
+pub use process::{agents_of, children, eventually, is_alive, kill};
+pub use programs::{Measuring, agent, host, measuring};
+pub use sshd::{KeyAgent, Sshd};
+pub use tmpfs::Tmpfs;

@@ -112,7 +112,7 @@ impl Dispatcher {
         match request {
             Request::Describe { ort } => self.work(id, move |shared, cancel| requests::describe(shared, &ort, cancel)),
             Request::Have { blobs } => {
-                let states = blobs.into_iter().map(|blob| self.shared.store.state(blob)).collect();
+                let states = self.shared.store.ask(blobs);
                 return self.reply(id, Ok(Reply::Have(states)));
             }
             Request::Put { blob, size } => return self.put(id, blob, size),

@@ -38,11 +38,12 @@ pub(super) fn take(shared: &Shared, blob: BlobId, size: u64, path: &str, cancel:
 /// Assembles the artifact, lets a worker measure it, and keeps the connection silent while it times.
 pub(super) fn measure(shared: &Shared, id: u32, job: Box<MeasureJob>, cancel: &Cancel) -> Result<Reply, WireError> {
     let _device = lock_device(&shared.store, cancel)?;
-    let library = match job.runtime {
-        Runtime::Tract => Library::Default,
+    let artifact = Artifact::assemble(&shared.store, &job.files)?;
+    // After the artifact, so that it counts as used later: the next artifact needs it again.
+    let (library, _held) = match job.runtime {
+        Runtime::Tract => (Library::Default, None),
         Runtime::Ort => describe::library(&shared.store, &job.ort)?,
     };
-    let artifact = Artifact::assemble(&shared.store, &job.files)?;
     let deadline = Duration::from_millis(u64::from(job.deadline_ms));
     let order = Order::Measure { folder: artifact.folder().to_string_lossy().into_owned(), library, job };
 
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn a_measurement_waits_for_the_other_agents_and_can_be_given_up() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let (canceller, cancel) = cancel::pair();
         let held = lock_device(&store, &cancel).unwrap();
         std::thread::scope(|scope| {

@@ -18,16 +18,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use edgewise_protocol::{AgentHello, AgentMessage, HostMessage, PROTOCOL_OLDEST, PROTOCOL_VERSION};
 use std::{io, path::Path, sync::Arc, thread};
 
-/// Serves one host over standard input and output until it closes the connection. Workers are started through the
-/// command line `runner`, which is empty where this program runs natively.
+/// Serves one host over standard input and output until it closes the connection. The folder `store` keeps at most `budget`
+/// bytes of blobs; without one, the smaller of 8 GiB and half of what the disk has free with an empty store. Workers are
+/// started through the command line `runner`, which is empty where this program runs natively.
 ///
 /// Takes standard output for the protocol: whatever else this process prints goes to standard error.
 ///
 /// # Errors
 /// [`ServeError`]; the host was told, where it still listens.
-pub fn serve(store: &Path, runner: &str) -> Result<(), ServeError> {
+pub fn serve(store: &Path, budget: Option<u64>, runner: &str) -> Result<(), ServeError> {
     let output = Output::new(sys::take_stdout().map_err(ServeError::Connection)?);
-    let store = Store::open(store)?;
+    let store = Store::open(store, budget)?;
     let launcher = Launcher::new(runner).map_err(ServeError::Connection)?;
     let shared = Arc::new(Shared { store, launcher, output });
     shared.output.greet(&AgentMessage::Hello(AgentHello {

@@ -2,7 +2,7 @@
 //!
 //! Runtimes want real files there: ONNX Runtime refuses external data that leaves the model's folder through a symbolic link.
 
-use super::folder::Store;
+use super::{folder::Store, room::Held};
 use crate::{
     error::{io_error, wire},
     limits::{MAX_FILES, MAX_NAME},
@@ -22,6 +22,8 @@ pub(crate) const MODEL: &str = "model.onnx";
 #[derive(Debug)]
 pub(crate) struct Artifact {
     folder: PathBuf,
+    /// The links keep the bytes; this keeps the blobs, which would have to be sent again for the next runtime.
+    blobs: Vec<Held>,
 }
 
 impl Artifact {
@@ -32,13 +34,13 @@ impl Artifact {
     pub(crate) fn assemble(store: &Store, files: &[ArtifactFile]) -> Result<Self, WireError> {
         check_names(files)?;
         let blobs = files.iter().map(|file| store.need(file.blob, file.size)).collect::<Result<Vec<_>, _>>()?;
-        let artifact = Self { folder: store.artifact(&name_of(files)) };
+        let artifact = Self { folder: store.artifact(&name_of(files)), blobs };
         fs::create_dir(&artifact.folder).map_err(|e| io_error("make", &artifact.folder, &e))?;
-        for (file, blob) in files.iter().zip(&blobs) {
+        for (file, blob) in files.iter().zip(&artifact.blobs) {
             let path = artifact.folder.join(&file.name);
-            if fs::hard_link(blob, &path).is_err() {
-                store.check_space(file.size)?;
-                fs::copy(blob, &path).map_err(|e| io_error("copy a blob to", &path, &e))?;
+            if fs::hard_link(blob.path(), &path).is_err() {
+                store.make_room(file.blob, 0, file.size)?;
+                fs::copy(blob.path(), &path).map_err(|e| io_error("copy a blob to", &path, &e))?;
             }
         }
         Ok(artifact)
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn files_lie_side_by_side_until_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         put(&store, b"graph");
         put(&store, b"weights");
         let files = [file("model.onnx", b"graph"), file("model.onnx_data", b"weights"), file("again", b"graph")];
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn a_missing_blob_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let error = Artifact::assemble(&store, &[file("model.onnx", b"graph")]).unwrap_err();
         assert_eq!(error.code, ErrorCode::MissingBlob);
         assert!(error.message.contains(&file("", b"graph").blob.to_string()), "{}", error.message);

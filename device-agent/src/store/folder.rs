@@ -1,5 +1,6 @@
 //! The store's folder: where things lie, what is there, and who uses it.
 
+use super::room::{Held, Near, default_budget};
 use crate::{cancel::Cancel, error::ServeError, error::io_error, error::wire, sys};
 use edgewise_protocol::{BlobId, BlobState, ErrorCode, WireError};
 use sha2::{Digest, Sha256};
@@ -8,7 +9,10 @@ use std::{
     io::{self, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 const BLOBS: &str = "blobs";
@@ -20,6 +24,8 @@ const ARTIFACTS: &str = "artifacts";
 #[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
+    budget: u64,
+    near: Mutex<Near>,
     /// Held shared as long as this agent lives, so that another knows that it is not alone.
     _users: File,
     serial: AtomicU64,
@@ -27,14 +33,15 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the store in `root`, which is made if it is missing. An agent that is alone clears what others left behind.
+    /// `budget` bounds the bytes of blobs, see [`super::room`]; without one it follows from the disk.
     ///
     /// # Errors
     /// [`ServeError::Store`].
-    pub(crate) fn open(root: &Path) -> Result<Self, ServeError> {
-        Self::try_open(root).map_err(|source| ServeError::Store { path: root.display().to_string(), source })
+    pub(crate) fn open(root: &Path, budget: Option<u64>) -> Result<Self, ServeError> {
+        Self::try_open(root, budget).map_err(|source| ServeError::Store { path: root.display().to_string(), source })
     }
 
-    fn try_open(root: &Path) -> io::Result<Self> {
+    fn try_open(root: &Path, budget: Option<u64>) -> io::Result<Self> {
         for folder in [BLOBS, PARTS, TAKEN, ARTIFACTS] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder))?;
         }
@@ -42,18 +49,17 @@ impl Store {
         let root = root.canonicalize()?;
         let users = File::options().create(true).append(true).open(root.join("users.lock"))?;
         if sys::try_lock(&users, true)? {
-            fs::remove_dir_all(root.join(ARTIFACTS))?;
-            fs::DirBuilder::new().mode(0o700).create(root.join(ARTIFACTS))?;
-            for entry in fs::read_dir(root.join(PARTS))? {
-                let path = entry?.path();
-                if path.extension().is_none_or(|extension| extension != "part") {
-                    fs::remove_file(path)?;
-                }
-            }
+            clear(&root)?;
         }
         // Fails only against an agent that is just starting and holds it exclusively for a moment: then it is not alone either.
         sys::try_lock(&users, false)?;
-        Ok(Self { root, _users: users, serial: AtomicU64::new(0) })
+        let (near, serial) = (Mutex::default(), AtomicU64::new(0));
+        let mut store = Self { root, budget: 0, near, _users: users, serial };
+        store.budget = match budget {
+            Some(budget) => budget,
+            None => default_budget(sys::free_bytes(&store.root)?, store.stored_bytes()),
+        };
+        Ok(store)
     }
 
     /// What is there of `blob`.
@@ -80,18 +86,19 @@ impl Store {
         }
     }
 
-    /// The file of a whole blob that must have `size` bytes.
+    /// Holds a whole blob that must have `size` bytes.
     ///
     /// # Errors
-    /// [`ErrorCode::MissingBlob`].
-    pub(crate) fn need(&self, blob: BlobId, size: u64) -> Result<PathBuf, WireError> {
-        let path = self.locate(blob).ok_or_else(|| wire(ErrorCode::MissingBlob, format!("blob {blob} is not on the device")))?;
-        let have = fs::metadata(&path).map_err(|e| io_error("look at", &path, &e))?.len();
+    /// [`ErrorCode::MissingBlob`], [`ErrorCode::Io`].
+    pub(crate) fn need(&self, blob: BlobId, size: u64) -> Result<Held, WireError> {
+        let missing = || wire(ErrorCode::MissingBlob, format!("blob {blob} is not on the device"));
+        let held = self.hold(blob)?.ok_or_else(missing)?;
+        let have = fs::metadata(held.path()).map_err(|e| io_error("look at", held.path(), &e))?.len();
         if have != size {
             self.forget(blob);
             return Err(wire(ErrorCode::MissingBlob, format!("blob {blob} has {have} bytes instead of {size}; it was dropped")));
         }
-        Ok(path)
+        Ok(held)
     }
 
     /// Bytes that whole and partial blobs take.
@@ -109,17 +116,21 @@ impl Store {
         &self.root
     }
 
-    /// Fails unless `bytes` more fit the disk.
-    ///
-    /// # Errors
-    /// [`ErrorCode::NoSpace`], [`ErrorCode::Io`].
-    pub(super) fn check_space(&self, bytes: u64) -> Result<(), WireError> {
-        let free = sys::free_bytes(&self.root).map_err(|e| io_error("ask for the free space of", &self.root, &e))?;
-        if bytes.saturating_add(crate::limits::DISK_RESERVE) > free {
-            let root = self.root.display();
-            return Err(wire(ErrorCode::NoSpace, format!("{bytes} bytes are needed in `{root}`, {free} are free")));
-        }
-        Ok(())
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    pub(super) fn near(&self) -> MutexGuard<'_, Near> {
+        // It is valid after every statement.
+        self.near.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join(BLOBS)
+    }
+
+    pub(super) fn parts(&self) -> PathBuf {
+        self.root.join(PARTS)
     }
 
     pub(super) fn blob(&self, blob: BlobId) -> PathBuf {
@@ -160,10 +171,37 @@ impl Store {
     }
 
     fn forget(&self, blob: BlobId) {
-        // What cannot be removed is noticed again at the next look; a link is as good as gone without its stamp.
-        let _ = fs::remove_file(self.blob(blob));
-        let _ = fs::remove_file(self.stamp(blob));
+        // What cannot be removed is noticed again at the next look. The stamp goes last: without it a link would pass for the
+        // store's own file.
+        if remove_if_there(&self.blob(blob)).is_ok() {
+            let _ = fs::remove_file(self.stamp(blob));
+        }
     }
+}
+
+/// Clears what ended agents left: folders of measurements, half-made copies, uploads that never began or whose blob is there
+/// by now, stamps of links that are gone. Broken-off uploads stay, to be resumed.
+fn clear(root: &Path) -> io::Result<()> {
+    let artifacts = root.join(ARTIFACTS);
+    fs::remove_dir_all(&artifacts)?;
+    fs::DirBuilder::new().mode(0o700).create(artifacts)?;
+    let is_whole = |name: Option<&std::ffi::OsStr>| name.is_some_and(|name| root.join(BLOBS).join(name).exists());
+    for entry in fs::read_dir(root.join(PARTS))? {
+        let path = entry?.path();
+        let resumable = path.extension().is_some_and(|extension| extension == "part")
+            && fs::symlink_metadata(&path)?.len() > 0
+            && !is_whole(path.file_stem());
+        if !resumable {
+            fs::remove_file(path)?;
+        }
+    }
+    for entry in fs::read_dir(root.join(TAKEN))? {
+        let path = entry?.path();
+        if !is_whole(path.file_name()) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -215,17 +253,17 @@ mod tests {
     #[test]
     fn leftovers_are_cleared_only_by_an_agent_that_is_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Store::open(dir.path()).unwrap();
+        let first = Store::open(dir.path(), None).unwrap();
         let artifact = first.artifact("x");
         fs::create_dir(&artifact).unwrap();
         fs::write(first.scratch(BLOB), "x").unwrap();
         fs::write(first.part(BLOB), "abc").unwrap();
 
-        let second = Store::open(dir.path()).unwrap();
+        let second = Store::open(dir.path(), None).unwrap();
         assert!(artifact.exists(), "the first agent may be measuring it");
         drop((first, second));
 
-        let third = Store::open(dir.path()).unwrap();
+        let third = Store::open(dir.path(), None).unwrap();
         assert!(!artifact.exists());
         assert_eq!(fs::read_dir(dir.path().join(PARTS)).unwrap().count(), 1, "parts can be resumed, so they stay");
         assert_eq!(third.state(BLOB), BlobState::Partial(3));
@@ -235,7 +273,7 @@ mod tests {
     #[test]
     fn a_blob_of_another_size_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         fs::write(store.blob(BLOB), "abc").unwrap();
         assert!(store.need(BLOB, 3).is_ok());
         let error = store.need(BLOB, 4).unwrap_err();
@@ -245,16 +283,23 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_disk_holds_is_refused() {
+    fn what_belongs_to_nothing_any_more_is_cleared() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.check_space(u64::MAX).unwrap_err().code, ErrorCode::NoSpace);
-        store.check_space(1).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
+        fs::write(store.blob(BLOB), "whole").unwrap();
+        fs::write(store.stamp(BLOB), "of a link").unwrap();
+        fs::write(store.part(BLOB), "who").unwrap();
+        fs::write(store.stamp(BlobId([8; 32])), "of a link that is gone").unwrap();
+        fs::write(store.part(BlobId([8; 32])), "").unwrap();
+        drop(store);
+        let store = Store::open(dir.path(), None).unwrap();
+        assert!(store.stamp(BLOB).exists() && !store.stamp(BlobId([8; 32])).exists());
+        assert_eq!(fs::read_dir(store.parts()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_store_that_cannot_be_made_names_its_path() {
-        let error = Store::open(Path::new("/proc/nowhere")).unwrap_err();
+        let error = Store::open(Path::new("/proc/nowhere"), None).unwrap_err();
         assert_eq!(error.to_string(), "cannot use the store /proc/nowhere");
     }
 }

@@ -25,7 +25,7 @@ impl Store {
         if !path.is_absolute() {
             return Err(wire(ErrorCode::BadRequest, format!("`{}` is not an absolute path", path.display())));
         }
-        if self.locate(blob).is_some() {
+        if self.hold(blob)?.is_some() {
             return Ok(());
         }
         // A link to a symbolic link would follow wherever that points later.
@@ -51,6 +51,8 @@ impl Store {
             return Err(wire(ErrorCode::HashMismatch, message));
         }
 
+        // A link takes nothing from the disk, but its bytes stay there for the store's sake once the other name is gone.
+        self.make_room(blob, size, 0)?;
         let scratch = self.scratch(blob);
         if fs::hard_link(path, &scratch).is_ok() {
             let linked = fs::metadata(&scratch).map_err(|e| io_error("look at", &scratch, &e))?;
@@ -76,7 +78,7 @@ impl Store {
         to: &Path,
         cancel: &Cancel,
     ) -> Result<(), WireError> {
-        self.check_space(size)?;
+        self.make_room(blob, size, size)?;
         from.rewind().map_err(|e| io_error("read", path, &e))?;
         let mut file = File::create_new(to).map_err(|e| io_error("make", to, &e))?;
         // Hashed again: the bytes that are kept are the ones that count.
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn a_file_is_linked_and_a_later_change_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
+        let store = Store::open(&dir.path().join("store"), None).unwrap();
         let (_keep, cancel) = cancel::pair();
         let file = dir.path().join("weights");
         fs::write(&file, "abc").unwrap();
@@ -135,7 +137,7 @@ mod tests {
             std::io::stderr().write_all(b"skipped: no /dev/shm here\n").unwrap();
             return;
         };
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let (_keep, cancel) = cancel::pair();
         let file = other.path().join("weights");
         fs::write(&file, "abc").unwrap();
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn only_the_right_regular_file_is_taken() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
+        let store = Store::open(&dir.path().join("store"), None).unwrap();
         let (_keep, cancel) = cancel::pair();
         let file = dir.path().join("weights");
         fs::write(&file, "abc").unwrap();

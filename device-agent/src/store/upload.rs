@@ -28,7 +28,7 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Opens the part of `blob`, hashes what a broken-off upload left in it, and checks that the rest fits the disk.
+    /// Opens the part of `blob`, makes room for the rest, and hashes what a broken-off upload left in it.
     ///
     /// # Errors
     /// [`ErrorCode::BadRequest`] if another upload of the blob is under way, [`ErrorCode::NoSpace`],
@@ -48,7 +48,13 @@ impl Upload {
             file.set_len(0).map_err(fail("empty"))?;
             received = 0;
         }
-        store.check_space(size - received)?;
+        let rest = size - received;
+        if let Err(error) = store.make_room(blob, rest, rest) {
+            if received == 0 {
+                remove_if_there(&path).map_err(fail("remove"))?;
+            }
+            return Err(error);
+        }
         let mut hasher = Sha256::new();
         stream(&mut file, &path, cancel, |bytes| {
             hasher.update(bytes);
@@ -117,7 +123,7 @@ mod tests {
     #[test]
     fn a_broken_off_upload_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let (_keep, cancel) = cancel::pair();
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
         let blob = id(&bytes);
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     fn wrong_bytes_leave_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let (_keep, cancel) = cancel::pair();
         let mut upload = Upload::begin(&store, id(b"right"), 5, &cancel).unwrap();
         upload.append(b"wrong").unwrap();
@@ -153,7 +159,7 @@ mod tests {
     #[test]
     fn the_announced_size_bounds_an_upload() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let (_keep, cancel) = cancel::pair();
         let mut upload = Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap();
         assert_eq!(upload.append(b"abcd").unwrap_err().code, ErrorCode::BadRequest);
@@ -161,6 +167,7 @@ mod tests {
         assert_eq!(second.code, ErrorCode::BadRequest, "{}", second.message);
         let huge = Upload::begin(&store, id(b"x"), u64::MAX, &cancel).unwrap_err();
         assert_eq!(huge.code, ErrorCode::NoSpace);
+        assert!(!store.part(id(b"x")).exists(), "an upload that never began leaves nothing");
         drop(upload);
 
         // A part that is longer than the blob is none of this blob.
@@ -171,7 +178,7 @@ mod tests {
     #[test]
     fn hashing_a_part_can_be_given_up() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let (canceller, cancel) = cancel::pair();
         drop(canceller);
         assert_eq!(Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap_err().code, ErrorCode::Cancelled);

@@ -1,18 +1,22 @@
 //! Blobs over the wire: uploads, their resumption and corruption, and files that are taken.
 
-use crate::support::{Agent, code, id_of};
-use edgewise_protocol::{AgentMessage, BlobState, ErrorCode, HostMessage, Reply, Request};
+use crate::support::{Agent, code, endless_job, id_of};
+use edgewise_protocol::{AgentMessage, BlobId, BlobState, ErrorCode, HostMessage, Reply, Request, Stage};
 use std::{fs, time::Duration};
 
 fn noise(size: usize) -> Vec<u8> {
     (0..size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-fn state(agent: &mut Agent, bytes: &[u8]) -> BlobState {
-    match agent.call(Request::Have { blobs: vec![id_of(bytes)] }).unwrap() {
-        Reply::Have(states) => states[0],
+fn states(agent: &mut Agent, blobs: Vec<BlobId>) -> Vec<BlobState> {
+    match agent.call(Request::Have { blobs }).unwrap() {
+        Reply::Have(states) => states,
         other => panic!("{other:?}"),
     }
+}
+
+fn state(agent: &mut Agent, bytes: &[u8]) -> BlobState {
+    states(agent, vec![id_of(bytes)])[0]
 }
 
 #[test]
@@ -130,4 +134,58 @@ fn a_file_on_the_device_is_taken() {
     assert_eq!(state(&mut agent, b"abc"), BlobState::Missing, "the file is not what was taken any more");
     assert_eq!(code(agent.call(take(3, &path))), ErrorCode::HashMismatch);
     assert_eq!(code(agent.call(take(3, &dir.path().join("none")))), ErrorCode::Io);
+}
+
+#[test]
+fn the_store_keeps_to_its_budget() {
+    let mut agent = Agent::with_budget(1_000_000);
+    let blobs: Vec<Vec<u8>> = (0..3).map(|i| noise(400_000 + i)).collect();
+    agent.put(&blobs[0]);
+    agent.put(&blobs[1]);
+    assert_eq!(state(&mut agent, &blobs[0]), BlobState::Complete, "which makes it the one that is used last");
+    agent.put(&blobs[2]);
+    let ids = blobs.iter().map(|bytes| id_of(bytes)).collect();
+    assert_eq!(states(&mut agent, ids), [BlobState::Complete, BlobState::Missing, BlobState::Complete]);
+
+    // Bytes that are over it all by themselves are taken all the same, and those that are taken from a file count as well.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let large = noise(1_200_000);
+    fs::write(file.path(), &large).unwrap();
+    assert_eq!(state(&mut agent, &large), BlobState::Missing);
+    let path = file.path().to_str().unwrap().to_owned();
+    assert_eq!(agent.call(Request::Take { blob: id_of(&large), size: 1_200_000, path }), Ok(Reply::Stored));
+    assert_eq!(fs::read_dir(agent.store.path().join("blobs")).unwrap().count(), 1);
+    agent.put(&blobs[1]);
+    assert_eq!(fs::read_dir(agent.store.path().join("blobs")).unwrap().count(), 2, "it was asked about last");
+    assert_eq!(state(&mut agent, &blobs[1]), BlobState::Complete);
+    agent.put(&blobs[2]);
+    assert_eq!(state(&mut agent, &large), BlobState::Missing);
+    assert_eq!(fs::read_dir(agent.store.path().join("taken")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_being_measured_is_not_driven_out() {
+    let mut agent = Agent::with_budget(1);
+    let named = {
+        // Small as the budget is, the files of one artifact can be gathered under it once the host has named them.
+        let folder = tempfile::tempdir().unwrap();
+        edgewise_onnx::testing::write_tiny(folder.path()).unwrap();
+        let read = |entry: std::io::Result<fs::DirEntry>| fs::read(entry.unwrap().path()).unwrap();
+        fs::read_dir(folder.path()).unwrap().map(|entry| id_of(&read(entry))).collect::<Vec<_>>()
+    };
+    states(&mut agent, named.clone());
+    let files = agent.put_tiny();
+    let id = agent.ask(Request::Measure(Box::new(endless_job(files))));
+    agent.wait_for_stage(id, Stage::Warm);
+    states(&mut agent, vec![id_of(b"something else")]);
+    agent.put(&noise(300_000));
+    let in_use = states(&mut agent, named.clone());
+    assert!(in_use.iter().all(|state| *state == BlobState::Complete), "{in_use:?}");
+
+    agent.send(&HostMessage::Cancel { id });
+    assert_eq!(code(agent.reply(id)), ErrorCode::Cancelled);
+    states(&mut agent, vec![id_of(b"something else")]);
+    agent.put(&noise(300_001));
+    let left = states(&mut agent, named);
+    assert!(left.iter().all(|state| *state == BlobState::Missing), "{left:?}");
 }

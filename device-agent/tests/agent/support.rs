@@ -28,9 +28,14 @@ pub(crate) struct Agent {
 
 /// Starts an agent without greeting it.
 pub(crate) fn start(store: &Path) -> Child {
+    start_with(store, &[])
+}
+
+fn start_with(store: &Path, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_device-agent"))
         .args(["serve", "--store"])
         .arg(store)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -44,7 +49,18 @@ impl Agent {
     }
 
     pub(crate) fn in_store(store: tempfile::TempDir) -> Self {
-        let mut child = start(store.path());
+        let child = start(store.path());
+        Self::greeted(store, child)
+    }
+
+    /// An agent whose store may keep this many bytes.
+    pub(crate) fn with_budget(bytes: u64) -> Self {
+        let store = tempfile::tempdir().unwrap();
+        let child = start_with(store.path(), &["--store-budget", &bytes.to_string()]);
+        Self::greeted(store, child)
+    }
+
+    fn greeted(store: tempfile::TempDir, mut child: Child) -> Self {
         let mut stdout = child.stdout.take().unwrap();
         let (sender, messages) = channel();
         thread::spawn(move || {

@@ -126,7 +126,9 @@ impl Error {
                 _ => return None,
             },
             Self::NotFinite { .. } | Self::Logits => "the checkpoint is broken (a diverged training?); use another one",
-            Self::Tokenizer { .. } => "put the model's tokenizer.json beside its weights",
+            Self::Tokenizer { .. } => {
+                "put the model's tokenizer.json beside its weights; a .gguf file must hold one of a kind that is supported"
+            }
             Self::ShortText { .. } => "choose a longer text with --text or --calibration",
             Self::Vocabulary { .. } => "tokenizer.json and the weights do not belong together",
             _ => return None,

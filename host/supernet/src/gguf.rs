@@ -3,13 +3,16 @@
 //! Two things differ from Hugging Face and give wrong numbers without any error if they are missed: the rows of the query and
 //! key projections are stored for interleaved rotation, and the tokenizer's pre-tokenizer is only named, not described.
 
-use crate::Error;
+use crate::{
+    Error,
+    gguf_header::{has_zero_alignment, impossible_shape},
+};
 use candle_core::{Device, quantized::gguf_file, quantized::tokenizer::TokenizerFromGguf};
 use edgewise_onnx::{ElementType, ModelConfig, RopeScaling, TensorView, Weights, names};
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::BufReader,
+    io::{BufReader, Seek},
     path::{Path, PathBuf},
 };
 use tokenizers::{
@@ -90,9 +93,16 @@ impl Gguf {
     /// # Errors
     /// [`Error::Gguf`] for a damaged file, [`Error::Architecture`] for another architecture.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let damaged = |reason: String| Error::Gguf { path: path.to_owned(), reason };
         let mut file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
-        let content =
-            gguf_file::Content::read(&mut file).map_err(|e| Error::Gguf { path: path.to_owned(), reason: first_line(&e) })?;
+        if has_zero_alignment(&mut file) {
+            return Err(damaged("`general.alignment` is 0".to_owned()));
+        }
+        file.rewind().map_err(Error::io("read", path))?;
+        let content = gguf_file::Content::read(&mut file).map_err(|e| damaged(first_line(&e)))?;
+        if let Some(name) = impossible_shape(&content.tensor_infos) {
+            return Err(damaged(format!("tensor `{name}` has a shape that is not possible")));
+        }
         let gguf = Self { path: path.to_owned(), content };
         match gguf.text("general.architecture")? {
             "llama" => Ok(gguf),
@@ -255,7 +265,7 @@ impl Gguf {
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let bad = |reason: String| Error::Tokenizer { path: self.path.clone(), reason };
         let mut tokenizer = Tokenizer::from_gguf(&self.content).map_err(|e| bad(first_line(&e)))?;
-        let kind = if self.find(PRE).is_some() { self.text(PRE)? } else { "gpt-2" };
+        let kind = self.text(PRE)?;
         let splitting = Splitting::of(kind).ok_or_else(|| bad(format!("pre-tokenizer `{kind}` is not supported")))?;
         let bytes = |whole: bool| ByteLevel::new(false, true, whole);
         // The library's own choice for most names puts a space before the text and keeps numbers together.

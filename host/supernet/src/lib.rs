@@ -9,6 +9,7 @@ mod bundled;
 mod checkpoint;
 mod error;
 mod gguf;
+mod gguf_header;
 mod hf_config;
 mod importance;
 mod network;

@@ -59,11 +59,13 @@ fn negative_log_likelihood(logits: &Tensor, targets: &[u32]) -> Result<f64, Erro
     let start = layout.start_offset();
     let values = &cpu.as_slice::<f32>()?[start..start + vocabulary * targets.len()];
     let rows = values.par_chunks_exact(vocabulary).zip(targets);
-    Ok(rows
+    let each: Vec<f64> = rows
         .map(|(row, &target)| {
             let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = row.chunks(1024).map(|part| f64::from(part.iter().map(|v| (v - most).exp()).sum::<f32>())).sum();
             f64::from(most) + sum.ln() - f64::from(row[target as usize])
         })
-        .sum())
+        .collect();
+    // A parallel sum would depend in its last bits on how the threads happened to share the work.
+    Ok(each.iter().sum())
 }

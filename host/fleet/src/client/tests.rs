@@ -419,8 +419,10 @@ fn measures(agent: &mut Fake) {
 
 /// One agent that does these things in order and then waits for its end.
 fn story(parts: &'static [fn(&mut Fake)]) -> Story {
-    Box::new(|agent| {
-        parts.iter().for_each(|part| part(agent));
+    Box::new(move |agent| {
+        for part in parts {
+            part(agent);
+        }
         agent.request();
     })
 }

@@ -1,0 +1,35 @@
+//! Looking into JSON documents; what is not there fails the test.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// The elements of a list.
+pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).unwrap_or_else(|| panic!("no list at {pointer}: {value}"))
+}
+
+/// A text.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no text at {pointer}: {value}"))
+}
+
+/// A number.
+pub fn number(value: &Value, pointer: &str) -> f64 {
+    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no number at {pointer}: {value}"))
+}
+
+/// The keys of an object.
+pub fn object_keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().map(String::as_str).collect()
+}
+
+/// The ids of a search's candidates, in order.
+pub fn ids(search: &Value) -> Vec<&str> {
+    list(search, "/candidates").iter().map(|c| text(c, "/id")).collect()
+}
+
+/// The candidate with this id.
+pub fn find<'a>(search: &'a Value, id: &str) -> &'a Value {
+    let found = list(search, "/candidates").iter().find(|c| text(c, "/id") == id);
+    found.unwrap_or_else(|| panic!("no candidate {id}: {search}"))
+}
