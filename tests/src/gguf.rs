@@ -61,7 +61,9 @@ impl Header {
         self.key(key, ARRAY);
         self.bytes.extend(STRING.to_le_bytes());
         self.bytes.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|v| self.text(v));
+        for value in values {
+            self.text(value);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub use checkpoint::{Checkpoint, Edit, demo_folder, variant_config};
 pub use fixture::{CHROMIUM, ONNX_RUNTIME, POLICY_TEXT, SMOLLM2, file_from, skip, tool};
 pub use gguf::write_gguf;
 pub use home::{Call, Home, Run, Running};
-pub use json::{find, ids, list, number, object_keys, text};
+pub use json::{count, find, ids, list, number, object_keys, text};
 pub use process::{agents_of, children, eventually, is_alive, kill};
 pub use programs::{Measuring, agent, host, measuring};
 pub use sshd::{KeyAgent, Sshd};

@@ -71,13 +71,13 @@ fn an_agent_killed_on_the_baseline_ends_the_search_and_not_the_study() {
     let home = Home::with_demo();
     let study = home.path("agent.study");
     let _turn = measuring();
-    let running = search(&home, &study, 2);
+    let running = search(&home, &study, 1);
     let (agent, worker) = measuring_worker(&home);
     kill(agent, libc::SIGKILL);
     let run = running.finish();
     run.fails(12).says(&["agent", "signal KILL", "--study", "agent.study"]);
     nothing_runs(&home, worker);
-    all_measured_once(&resume(&home, &study), 2);
+    all_measured_once(&resume(&home, &study), 1);
 }
 
 #[test]
@@ -108,14 +108,13 @@ fn a_worker_killed_on_a_candidate_is_that_candidates_result() {
     let home = Home::with_demo();
     let study = home.path("worker.study");
     let _turn = measuring();
-    let mut running = search(&home, &study, 3);
+    let mut running = search(&home, &study, 2);
     running.json_line();
     let (agent, worker) = measuring_worker(&home);
     kill(worker, libc::SIGKILL);
     let lost = running.json_line();
     assert_eq!(text(&lost, "/status"), "crashed", "{lost}");
     assert!(is_alive(agent), "the agent outlives its worker");
-    assert_eq!(text(&running.json_line(), "/status"), "ok");
     running.json_line();
     running.finish().ok();
 }
@@ -145,8 +144,8 @@ fn one_process_works_on_a_study_at_a_time() {
     let home = Home::with_demo();
     let study = home.path("shared.study");
     let _turn = measuring();
-    let mut first = search(&home, &study, 2);
-    first.json_line();
+    let mut first = search(&home, &study, 1);
+    measuring_worker(&home);
     home.host("search --study").arg(&study).run().fails_unhinted(40).says(&["in use"]);
     // Reading disturbs nobody.
     home.host("front").arg(&study).run().ok();

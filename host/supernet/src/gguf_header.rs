@@ -1,5 +1,5 @@
-//! What a GGUF header must not say, checked because the library would panic on it: an alignment of 0, by which it divides, and
-//! shapes whose product no number holds.
+//! What a GGUF header must not say, checked because the library goes wrong on it: an alignment of 0, by which it divides, and
+//! shapes without elements (read through a pointer that is not aligned) or with more than a number holds.
 
 use candle_core::quantized::gguf_file::TensorInfo;
 use std::{
@@ -18,11 +18,12 @@ pub(crate) fn has_zero_alignment<R: Read + Seek>(reader: R) -> bool {
     Walk { reader, wide: true }.finds_zero().unwrap_or(false)
 }
 
-/// The first tensor with a shape that nothing can have: without dimensions, or of too many elements to count.
+/// The first tensor by name with a shape that no weight has: without dimensions, without elements, or with too many to count.
 pub(crate) fn impossible_shape(tensors: &HashMap<String, TensorInfo>) -> Option<&str> {
     let possible = |info: &TensorInfo| {
         let dims = info.shape.dims();
-        !dims.is_empty() && dims.iter().try_fold(8usize, |n, &d| n.checked_mul(d)).is_some()
+        // Eight bytes an element are the most that any type takes.
+        !dims.is_empty() && !dims.contains(&0) && dims.iter().try_fold(8usize, |n, &d| n.checked_mul(d)).is_some()
     };
     tensors.iter().filter(|(_, info)| !possible(info)).map(|(name, _)| name.as_str()).min()
 }
@@ -158,6 +159,9 @@ mod tests {
         assert_eq!(impossible_shape(&tensors), None);
         tensors.insert("vast".into(), info(vec![1 << 40, 1 << 40]));
         assert_eq!(impossible_shape(&tensors), Some("vast"));
+        tensors.insert("void".into(), info(vec![3, 0]));
+        tensors.remove("vast");
+        assert_eq!(impossible_shape(&tensors), Some("void"));
         tensors.insert("flat".into(), info(vec![]));
         assert_eq!(impossible_shape(&tensors), Some("flat"));
     }

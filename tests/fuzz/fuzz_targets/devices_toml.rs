@@ -20,7 +20,8 @@ store = "~/edge wise"
 target = "raspberry-pi"
 address = "pi@[fe80::1]"
 "#;
-const INLINE: &str = r#"device = { a = { target = "android", address = "u0@phone" }, "b.c" = { target = "t", address = "x@y" } }"#;
+const INLINE: &str =
+    r#"device = { a = { target = "android", address = "u0@phone" }, "b.c" = { target = "t", address = "x@y" } }"#;
 const DOTTED: &str = "device.a.target = 't'\ndevice.a.address = 'u@h'\n";
 
 const NEW: &str = "0-fuzz";

@@ -10,9 +10,8 @@ use std::{fs, sync::OnceLock};
 fn artifacts() -> &'static [Artifact; 2] {
     static ARTIFACTS: OnceLock<[Artifact; 2]> = OnceLock::new();
     ARTIFACTS.get_or_init(|| {
-        ["graph", "manifest"].map(|name| {
-            write_artifact(&folder().join(name), &tiny_model(), &tiny_model().full()).expect("it can be written")
-        })
+        ["graph", "manifest"]
+            .map(|name| write_artifact(&folder().join(name), &tiny_model(), &tiny_model().full()).expect("it can be written"))
     })
 }
 
