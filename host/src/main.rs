@@ -10,6 +10,7 @@ mod json;
 mod measuring;
 mod model;
 mod ort_library;
+mod scratch;
 mod search;
 mod ui;
 mod view;

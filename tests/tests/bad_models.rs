@@ -138,7 +138,7 @@ fn weights_that_are_no_numbers() {
                     values[17] = bad;
                 }
             });
-            refused(&home, &folder, &["model.layers.1.mlp.up_proj.weight", "1 values", "not finite"]);
+            refused(&home, &folder, &["model.layers.1.mlp.up_proj.weight", "not finite in 1 of its values"]);
         }
     }
 }

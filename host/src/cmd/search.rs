@@ -8,6 +8,7 @@ use crate::{
     json::{CandidateDocument, SearchDocument, Timing},
     measuring::{SEARCH_PLAN, Trial, WorkloadSpec},
     model::{self, DEMO},
+    scratch::Scratch,
     search::{Dispatcher, Evaluator, Measurer, Observer},
     ui::{Printer, Progress},
     view::View,
@@ -170,11 +171,7 @@ impl Args {
         printer.note(&format!("study: {}", path.display()));
         timing.transfer_s += connecting.elapsed().as_secs_f64();
 
-        std::fs::create_dir_all(&context.home.cache).map_err(|e| Failure::file("make", &context.home.cache, &e))?;
-        let scratch = tempfile::Builder::new()
-            .prefix("artifacts-")
-            .tempdir_in(&context.home.cache)
-            .map_err(|e| Failure::file("make a folder in", &context.home.cache, &e))?;
+        let scratch = Scratch::new(&context.home.cache)?;
         let artifacts = supernet.artifacts().sharing(scratch.path());
         let evaluator =
             Evaluator { network: &network, artifacts: &artifacts, evaluation: &evaluation, folder: scratch.path().to_owned() };

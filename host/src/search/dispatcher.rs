@@ -363,10 +363,13 @@ impl Dispatcher<'_> {
                     })?;
                 }
             }
+            // Everything the study is for is stored; only the figure for the drift is missing.
             Ending::Failed(_, message) => {
                 self.observer.warning(name, &format!("the baseline could not be measured again: {message}"));
             }
-            Ending::Lost(error) => state.lose(device, error.into(), self.observer),
+            Ending::Lost(error) => {
+                self.observer.warning(name, &format!("the baseline could not be measured again: {error}"));
+            }
         }
         Ok(())
     }

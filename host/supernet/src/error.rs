@@ -48,7 +48,7 @@ pub enum Error {
         reason: String,
     },
     /// A weight is NaN or infinite.
-    #[error("weight `{name}` holds {count} values that are not finite")]
+    #[error("weight `{name}` is not finite in {count} of its values")]
     NotFinite {
         /// The tensor.
         name: String,
