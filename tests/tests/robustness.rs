@@ -108,13 +108,15 @@ fn a_worker_killed_on_a_candidate_is_that_candidates_result() {
     let home = Home::with_demo();
     let study = home.path("worker.study");
     let _turn = measuring();
-    let mut running = search(&home, &study, 2);
+    let mut running = search(&home, &study, 3);
     running.json_line();
     let (agent, worker) = measuring_worker(&home);
     kill(worker, libc::SIGKILL);
     let lost = running.json_line();
     assert_eq!(text(&lost, "/status"), "crashed", "{lost}");
-    assert!(is_alive(agent), "the agent outlives its worker");
+    let (same, _) = measuring_worker(&home);
+    assert_eq!(same, agent, "the agent outlives its worker");
+    assert_eq!(text(&running.json_line(), "/status"), "ok");
     running.json_line();
     running.finish().ok();
 }
