@@ -44,6 +44,30 @@ pub struct ArtifactFile {
     pub size: u64,
 }
 
+/// What is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// `model.onnx` and its external data, all present as blobs.
+    Files(Vec<ArtifactFile>),
+    /// A recipe (its bytes, as the `onnx` crate writes them) of an artifact that the device makes from a super-network whose
+    /// index and chunks are present as blobs.
+    Recipe {
+        /// The recipe.
+        bytes: Vec<u8>,
+        /// What the runtime gets.
+        form: Form,
+    },
+}
+
+/// How a runtime gets an artifact that the device makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// In the worker's memory: nothing is written to the device's storage.
+    Memory,
+    /// As files, which the runtime may map: the form in which artifacts are shipped.
+    Files,
+}
+
 /// Numbers of tokens that are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
@@ -68,6 +92,30 @@ pub struct MeasurePlan {
     pub max_time_ms: u32,
     /// Converged when half of the median's 95 % interval is at most this share of the median.
     pub target_half_width: f32,
+    /// A trial that was throttled is discarded, and made again after a rest, at most this often.
+    pub retries: u8,
+    /// When a trial may begin.
+    pub gate: Gate,
+}
+
+/// What a device must be like before a trial begins: not throttled, and cool.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Hottest processor zone at most, in degrees Celsius ...
+    pub max_celsius: f32,
+    /// ... or at most this much over what it was when the agent first looked.
+    pub max_rise_celsius: f32,
+    /// The device rests at most this long, in milliseconds; then the trial begins and is flagged [`Flag::HotStart`].
+    pub max_rest_ms: u32,
+}
+
+/// Other points at which the same loaded model is timed, for latency against context length.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Context {
+    /// Prompt lengths for the prefill, in tokens.
+    pub prompts: Vec<u32>,
+    /// Depths, in tokens that are in the cache already, for the decode.
+    pub depths: Vec<u32>,
 }
 
 /// Logits that the host expects at one position.
@@ -91,8 +139,8 @@ pub struct Probe {
 /// A measurement to make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MeasureJob {
-    /// The artifact's files; `model.onnx` and its external data, all present as blobs.
-    pub files: Vec<ArtifactFile>,
+    /// What is measured.
+    pub source: Source,
     /// What runs it.
     pub runtime: Runtime,
     /// Where ONNX Runtime is, when it runs it.
@@ -101,6 +149,11 @@ pub struct MeasureJob {
     pub threads: u16,
     /// What is timed.
     pub workload: Workload,
+    /// What is timed after it.
+    pub context: Context,
+    /// After all timing, run for the power meter this long, in milliseconds; 0 for not at all. A device without a meter
+    /// measures no energy.
+    pub energy_ms: u32,
     /// How.
     pub plan: MeasurePlan,
     /// Identity check; without one the result is flagged [`Flag::Unverified`].
@@ -109,8 +162,10 @@ pub struct MeasureJob {
     pub vocabulary: u32,
     /// Seed of the token ids.
     pub seed: u64,
-    /// The worker is ended after this, in milliseconds.
+    /// A worker is ended after this, in milliseconds. Neither the wait for the lease nor rests count.
     pub deadline_ms: u32,
+    /// The wait for the device's lease at most, in milliseconds.
+    pub lease_wait_ms: u32,
 }
 
 /// A median with its 95 % interval by order statistics, in milliseconds.
@@ -139,6 +194,20 @@ pub enum Flag {
     Unverified,
     /// Pages were read from disk while timing.
     Paging,
+    /// The device was still too hot, or throttled, when the trial began.
+    HotStart,
+    /// The device was throttled while timing, in every attempt.
+    Throttled,
+    /// The supply voltage was too low.
+    UnderVoltage,
+    /// Other programs, or a hypervisor, took processor time while timing.
+    Disturbed,
+    /// Little memory was left.
+    LowMemory,
+    /// The device ran on its battery.
+    OnBattery,
+    /// An emulator ran the model.
+    Emulated,
 }
 
 impl Flag {
@@ -150,6 +219,13 @@ impl Flag {
             Self::Drift => "drift",
             Self::Unverified => "unverified",
             Self::Paging => "paging",
+            Self::HotStart => "hot_start",
+            Self::Throttled => "throttled",
+            Self::UnderVoltage => "under_voltage",
+            Self::Disturbed => "disturbed",
+            Self::LowMemory => "low_memory",
+            Self::OnBattery => "on_battery",
+            Self::Emulated => "emulated",
         }
     }
 }
@@ -183,4 +259,75 @@ pub struct Measurement {
     pub flags: Vec<Flag>,
     /// Largest difference from the probe's logits, where there was a probe.
     pub probe_max_abs_diff: Option<f32>,
+    /// Time to make the artifact from its recipe, in nanoseconds; 0 where it came as files.
+    pub build_ns: u64,
+    /// The prefill at the prompt lengths asked for, in their order.
+    pub prefill_at: Vec<Point>,
+    /// The time of a token at the depths asked for, in their order.
+    pub decode_at: Vec<Point>,
+    /// Attempts that were discarded because the device was throttled.
+    pub discarded: u8,
+    /// What the device was like.
+    pub conditions: Conditions,
+    /// Energy, where it was asked for and there is a meter.
+    pub energy: Option<Energy>,
+}
+
+/// Latency at one length of the context.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Tokens of the prompt, or in the cache.
+    pub tokens: u32,
+    /// The median.
+    pub estimate: Estimate,
+    /// Every sample, in nanoseconds, in order.
+    pub samples_ns: Vec<u64>,
+}
+
+/// What a device was like right before and after the timed phases. What it does not tell is absent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Conditions {
+    /// The rest before the trial, in milliseconds.
+    pub rested_ms: u32,
+    /// Hottest processor zone, before and after, in degrees Celsius.
+    pub celsius: Option<[f32; 2]>,
+    /// Clock of the fastest cluster, before and after, in kilohertz.
+    pub clock_khz: Option<[u32; 2]>,
+    /// Share of the time that the busiest cluster spent at the clock it used most.
+    pub steady_clock_share: Option<f32>,
+    /// The firmware's throttle bits, before and after.
+    pub throttle_bits: Option<[u32; 2]>,
+    /// Why the trial counts as throttled, if it does.
+    pub throttled: Option<String>,
+    /// How clocks are chosen.
+    pub governor: Option<String>,
+    /// Share of processor time that a hypervisor took.
+    pub steal_share: Option<f32>,
+    /// Share of processor time that other programs took.
+    pub others_share: Option<f32>,
+    /// Times that the worker was put off a processor against its will.
+    pub involuntary_switches: u64,
+    /// Pages that were read from disk.
+    pub major_faults: u64,
+    /// Memory available before the worker started, in bytes.
+    pub available_bytes: Option<u64>,
+}
+
+/// Energy of generating tokens, from a run of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Energy {
+    /// The meter.
+    pub meter: String,
+    /// What the meter does not see.
+    pub blind_spots: String,
+    /// Power right before, with nothing running, in watts.
+    pub idle_watts: f64,
+    /// Power while running, in watts.
+    pub mean_watts: f64,
+    /// How long, in seconds.
+    pub seconds: f64,
+    /// Tokens generated meanwhile.
+    pub tokens: u64,
+    /// What one token takes above idling, in joules.
+    pub joules_per_token: f64,
 }

@@ -1,6 +1,6 @@
 //! The table of requests and what answers them.
 
-use crate::{MeasureJob, Measurement, OrtLibrary, Runtime};
+use crate::{Health, MeasureJob, Measurement, OrtLibrary, Runtime};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
@@ -54,6 +54,10 @@ pub struct HostHello {
     pub protocol: u16,
     /// The host's version, for the agent's log.
     pub version: String,
+    /// Who measures, for whoever else wants the device: user, machine, command.
+    pub owner: String,
+    /// Name of the device's lease. Agents with the same name on one system measure one at a time, whoever started them.
+    pub lease: String,
 }
 
 /// Everything a host sends in control frames.
@@ -108,8 +112,11 @@ pub enum Request {
         /// Absolute path.
         path: String,
     },
-    /// Runs and times an artifact in a fresh worker process. Progress, then [`Reply::Measured`].
+    /// One trial: runs and times an artifact in a fresh worker process, once the device's lease is free. Progress, then
+    /// [`Reply::Measured`].
     Measure(Box<MeasureJob>),
+    /// What about the device's state would spoil a measurement. Takes a few seconds. [`Reply::Examined`].
+    Examine,
 }
 
 /// What answers a [`Request`].
@@ -123,6 +130,8 @@ pub enum Reply {
     Stored,
     /// To [`Request::Measure`].
     Measured(Box<Measurement>),
+    /// To [`Request::Examine`].
+    Examined(Box<Health>),
 }
 
 /// Everything an agent sends in control frames.
@@ -173,13 +182,19 @@ pub enum BlobState {
 pub struct Progress {
     /// The step.
     pub stage: Stage,
-    /// Share of the step's budget that is used, 0 to 1.
-    pub fraction: f32,
+    /// What the step waits for, where that is somebody or something: a lease's holder, a temperature.
+    pub note: Option<String>,
 }
 
 /// Steps of a measurement, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
+    /// Another host has the device's lease.
+    Lease,
+    /// The device is too hot or throttled: it rests.
+    Cool,
+    /// Making the artifact from its recipe.
+    Build,
     /// Reading the model and preparing it for the runtime.
     Load,
     /// Checking numerics against the host's reference.
@@ -190,6 +205,10 @@ pub enum Stage {
     Prefill,
     /// Timing tokens.
     Decode,
+    /// Timing other prompt lengths and depths.
+    Context,
+    /// Running for the power meter, untimed.
+    Energy,
 }
 
 /// The device as the agent sees it.
@@ -203,6 +222,10 @@ pub struct DeviceDescription {
     pub free_bytes: u64,
     /// Bytes that blobs take now.
     pub stored_bytes: u64,
+    /// Bytes that blobs may take.
+    pub budget_bytes: u64,
+    /// The meter that energy would be measured with.
+    pub power_meter: Option<String>,
 }
 
 /// Whether a runtime works on this device.
@@ -258,6 +281,10 @@ pub enum ErrorCode {
     TimedOut,
     /// The host gave up the request.
     Cancelled,
+    /// Somebody else had the device's lease for too long.
+    Busy,
+    /// What a recipe makes here is not the artifact that the host made.
+    OtherArtifact,
     /// The device's files could not be read or written.
     Io,
     /// A fault of the agent itself.

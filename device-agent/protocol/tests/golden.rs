@@ -4,9 +4,10 @@
 //! instead of compared: only together with a new `PROTOCOL_VERSION`, or for a message that was appended.
 
 use edgewise_protocol::{
-    AgentHello, AgentMessage, ArtifactFile, BlobId, BlobState, DeviceDescription, ErrorCode, Estimate, Flag, Frame, HostHello,
-    HostMessage, MeasureJob, MeasurePlan, Measurement, OrtLibrary, Probe, ProbePoint, Progress, Reply, Request, Runtime,
-    RuntimeStatus, Stage, WireError, Workload, encode_chunk, encode_control, from_control,
+    AgentHello, AgentMessage, ArtifactFile, BlobId, BlobState, ClusterHealth, Conditions, Context, DeviceDescription, Energy,
+    ErrorCode, Estimate, Flag, Form, Frame, Gate, Health, HostHello, HostMessage, MeasureJob, MeasurePlan, Measurement,
+    OrtLibrary, Point, Probe, ProbePoint, Progress, Reply, Request, Runtime, RuntimeStatus, Source, Stage, WireError, Workload,
+    encode_chunk, encode_control, from_control,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -60,16 +61,26 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, messag
 
 const BLOB: BlobId = BlobId([0xab; 32]);
 
-fn job(runtime: Runtime, ort: OrtLibrary, probe: Option<Probe>) -> Request {
+fn files() -> Source {
+    Source::Files(vec![
+        ArtifactFile { name: "model.onnx".into(), blob: BLOB, size: 160_000 },
+        ArtifactFile { name: "model.onnx_data".into(), blob: BlobId([1; 32]), size: 5_000_000_000 },
+    ])
+}
+
+fn recipe(form: Form) -> Source {
+    Source::Recipe { bytes: b"a recipe".to_vec(), form }
+}
+
+fn job(source: Source, runtime: Runtime, ort: OrtLibrary, probe: Option<Probe>) -> Request {
     Request::Measure(Box::new(MeasureJob {
-        files: vec![
-            ArtifactFile { name: "model.onnx".into(), blob: BLOB, size: 160_000 },
-            ArtifactFile { name: "model.onnx_data".into(), blob: BlobId([1; 32]), size: 5_000_000_000 },
-        ],
+        source,
         runtime,
         ort,
         threads: 4,
         workload: Workload { prompt_tokens: 128, generated_tokens: 64 },
+        context: Context { prompts: vec![32, 512], depths: vec![0, 256, 1024] },
+        energy_ms: 5000,
         plan: MeasurePlan {
             min_warmup_ms: 500,
             max_warmup_ms: 20_000,
@@ -77,11 +88,14 @@ fn job(runtime: Runtime, ort: OrtLibrary, probe: Option<Probe>) -> Request {
             min_time_ms: 1000,
             max_time_ms: 10_000,
             target_half_width: 0.01,
+            retries: 2,
+            gate: Gate { max_celsius: 60.0, max_rise_celsius: 3.0, max_rest_ms: 120_000 },
         },
         probe,
         vocabulary: 49_152,
         seed: 0x0123_4567_89ab_cdef,
         deadline_ms: 60_000,
+        lease_wait_ms: 600_000,
     }))
 }
 
@@ -98,8 +112,93 @@ fn measurement() -> Measurement {
         load_ns: 940_000_000,
         peak_rss_bytes: 787 << 20,
         converged: false,
-        flags: vec![Flag::NoSteadyState, Flag::NotConverged, Flag::Drift, Flag::Unverified, Flag::Paging],
+        flags: FLAGS.to_vec(),
         probe_max_abs_diff: Some(4.5e-5),
+        build_ns: 700_000_000,
+        prefill_at: vec![point(32), point(512)],
+        decode_at: vec![point(0)],
+        discarded: 1,
+        conditions: Conditions {
+            rested_ms: 250,
+            celsius: Some([48.5, 61.25]),
+            clock_khz: Some([1_800_000, 1_500_000]),
+            steady_clock_share: Some(0.75),
+            throttle_bits: Some([0, 0xe_0008]),
+            throttled: Some("the clock fell".into()),
+            governor: Some("schedutil".into()),
+            steal_share: Some(0.25),
+            others_share: Some(0.5),
+            involuntary_switches: 3,
+            major_faults: 1,
+            available_bytes: Some(1 << 31),
+        },
+        energy: Some(Energy {
+            meter: "ina3221 VDD_IN".into(),
+            blind_spots: "the carrier board".into(),
+            idle_watts: 4.5,
+            mean_watts: 12.25,
+            seconds: 5.5,
+            tokens: 280,
+            joules_per_token: 0.152_25,
+        }),
+    }
+}
+
+const FLAGS: [Flag; 12] = [
+    Flag::NoSteadyState,
+    Flag::NotConverged,
+    Flag::Drift,
+    Flag::Unverified,
+    Flag::Paging,
+    Flag::HotStart,
+    Flag::Throttled,
+    Flag::UnderVoltage,
+    Flag::Disturbed,
+    Flag::LowMemory,
+    Flag::OnBattery,
+    Flag::Emulated,
+];
+
+fn point(tokens: u32) -> Point {
+    Point { tokens, estimate: Estimate { median: 20.5, low: 20.25, high: 21.0, n: 9 }, samples_ns: vec![20_500_000, 21_000_000] }
+}
+
+fn health() -> Health {
+    Health {
+        clusters: vec![ClusterHealth {
+            processors: "0-3".into(),
+            governor: Some("ondemand".into()),
+            clock_khz: Some(600_000),
+            max_khz: Some(1_500_000),
+            hardware_max_khz: Some(1_800_000),
+            allowed: 4,
+        }],
+        processors: 4,
+        allowed_processors: 3,
+        hottest_celsius: Some(55.5),
+        passive_trip_celsius: Some(80.0),
+        active_cooling: vec!["cpufreq-cpu0".into()],
+        throttle_bits: Some(0x5_0005),
+        android_thermal_status: Some(2),
+        busy_share: Some(0.125),
+        steal_share: Some(0.0),
+        cpu_pressure: Some(0.25),
+        memory_pressure: Some(0.5),
+        io_pressure: None,
+        memory_bytes: Some(4 << 30),
+        available_bytes: Some(3 << 30),
+        swapped_bytes: Some(0),
+        free_bytes: 1 << 40,
+        store_in_memory: true,
+        on_battery: Some(true),
+        battery_percent: Some(81),
+        power_meter: Some(["ina3221 VDD_IN".into(), "the carrier board".into()]),
+        power_mode: Some("MAXN".into()),
+        clock_overhead_ns: 42,
+        spin_spread: 0.0625,
+        emulated: true,
+        virtual_machine: false,
+        lease: Some("ann@lab".into()),
     }
 }
 
@@ -113,15 +212,18 @@ fn host_messages() -> Vec<HostMessage> {
     };
     let request = |id, request| HostMessage::Request { id, request };
     vec![
-        HostMessage::Hello(HostHello { protocol: 1, version: "0.1.0".into() }),
+        HostMessage::Hello(HostHello { protocol: 2, version: "0.1.0".into(), owner: "ann@lab".into(), lease: "device".into() }),
         HostMessage::Cancel { id: 300 },
         HostMessage::Ping,
         request(1, Request::Describe { ort: OrtLibrary::Default }),
         request(2, Request::Have { blobs: vec![BLOB, BlobId([0; 32])] }),
         request(3, Request::Put { blob: BLOB, size: 5_000_000_000 }),
         request(4, Request::Take { blob: BLOB, size: 3, path: "/models/ü".into() }),
-        request(u32::MAX, job(Runtime::Tract, OrtLibrary::Path("/opt/libonnxruntime.so".into()), None)),
-        request(6, job(Runtime::Ort, OrtLibrary::Blob(BLOB), Some(probe))),
+        request(u32::MAX, job(files(), Runtime::Tract, OrtLibrary::Path("/opt/libonnxruntime.so".into()), None)),
+        request(6, job(files(), Runtime::Ort, OrtLibrary::Blob(BLOB), Some(probe))),
+        request(7, job(recipe(Form::Memory), Runtime::Tract, OrtLibrary::Default, None)),
+        request(8, job(recipe(Form::Files), Runtime::Ort, OrtLibrary::Default, None)),
+        request(9, Request::Examine),
     ]
 }
 
@@ -135,9 +237,11 @@ fn agent_messages() -> Vec<AgentMessage> {
         ],
         free_bytes: 1 << 40,
         stored_bytes: 0,
+        budget_bytes: 1 << 38,
+        power_meter: Some("ina3221 VDD_IN".into()),
     };
     let hello =
-        AgentHello { oldest: 1, newest: 1, version: "0.1.0".into(), triple: "aarch64-unknown-linux-musl".into(), pid: 4242 };
+        AgentHello { oldest: 2, newest: 2, version: "0.1.0".into(), triple: "aarch64-unknown-linux-musl".into(), pid: 4242 };
     let mut messages = vec![
         AgentMessage::Hello(hello),
         AgentMessage::Ack { id: 3, received: 1 << 20 },
@@ -147,16 +251,29 @@ fn agent_messages() -> Vec<AgentMessage> {
         reply(2, Reply::Have(vec![BlobState::Missing, BlobState::Partial(1 << 33), BlobState::Complete])),
         reply(3, Reply::Stored),
         reply(4, Reply::Measured(Box::new(measurement()))),
+        reply(9, Reply::Examined(Box::new(health()))),
     ];
     messages.extend(
-        [Stage::Load, Stage::Probe, Stage::Warm, Stage::Prefill, Stage::Decode]
-            .map(|stage| AgentMessage::Progress { id: 4, progress: Progress { stage, fraction: 0.5 } }),
+        STAGES.map(|stage| AgentMessage::Progress { id: 4, progress: Progress { stage, note: Some("for ann@lab".into()) } }),
     );
     messages.extend(CODES.map(|code| AgentMessage::Reply { id: 5, result: Err(WireError { code, message: "why".into() }) }));
     messages
 }
 
-const CODES: [ErrorCode; 13] = [
+const STAGES: [Stage; 10] = [
+    Stage::Lease,
+    Stage::Cool,
+    Stage::Build,
+    Stage::Load,
+    Stage::Probe,
+    Stage::Warm,
+    Stage::Prefill,
+    Stage::Decode,
+    Stage::Context,
+    Stage::Energy,
+];
+
+const CODES: [ErrorCode; 15] = [
     ErrorCode::BadRequest,
     ErrorCode::HashMismatch,
     ErrorCode::NoSpace,
@@ -168,6 +285,8 @@ const CODES: [ErrorCode; 13] = [
     ErrorCode::OutOfMemory,
     ErrorCode::TimedOut,
     ErrorCode::Cancelled,
+    ErrorCode::Busy,
+    ErrorCode::OtherArtifact,
     ErrorCode::Io,
     ErrorCode::Internal,
 ];
@@ -184,7 +303,15 @@ fn host_name(message: &HostMessage) -> String {
             Request::Have { .. } => "request-have".into(),
             Request::Put { .. } => "request-put".into(),
             Request::Take { .. } => "request-take".into(),
-            Request::Measure(job) => format!("request-measure-{}", job.runtime.name()),
+            Request::Measure(job) => {
+                let source = match &job.source {
+                    Source::Files(_) => "files",
+                    Source::Recipe { form: Form::Memory, .. } => "recipe-memory",
+                    Source::Recipe { form: Form::Files, .. } => "recipe-files",
+                };
+                format!("request-measure-{source}-{}", job.runtime.name())
+            }
+            Request::Examine => "request-examine".into(),
         },
     }
 }
@@ -201,6 +328,7 @@ fn agent_name(message: &AgentMessage) -> String {
             Ok(Reply::Have(_)) => "reply-have".into(),
             Ok(Reply::Stored) => "reply-stored".into(),
             Ok(Reply::Measured(_)) => "reply-measured".into(),
+            Ok(Reply::Examined(_)) => "reply-examined".into(),
             Err(error) => format!("reply-error-{}", code_name(error.code)),
         },
     }
@@ -208,11 +336,16 @@ fn agent_name(message: &AgentMessage) -> String {
 
 fn stage_name(stage: Stage) -> &'static str {
     match stage {
+        Stage::Lease => "lease",
+        Stage::Cool => "cool",
+        Stage::Build => "build",
         Stage::Load => "load",
         Stage::Probe => "probe",
         Stage::Warm => "warm",
         Stage::Prefill => "prefill",
         Stage::Decode => "decode",
+        Stage::Context => "context",
+        Stage::Energy => "energy",
     }
 }
 
@@ -229,6 +362,8 @@ fn code_name(code: ErrorCode) -> &'static str {
         ErrorCode::OutOfMemory => "out-of-memory",
         ErrorCode::TimedOut => "timed-out",
         ErrorCode::Cancelled => "cancelled",
+        ErrorCode::Busy => "busy",
+        ErrorCode::OtherArtifact => "other-artifact",
         ErrorCode::Io => "io",
         ErrorCode::Internal => "internal",
     }

@@ -1,11 +1,11 @@
 //! A device with the way to it: connects when needed, again when it broke, and retries what may be retried.
 
 use crate::{
-    Address, AgentBuild, BlobFile, DeployReport, DeviceClient, Error, KnownHosts, LocalTransport, SshSession, SshSettings,
+    Address, AgentBuild, BlobFile, Caller, DeployReport, DeviceClient, Error, KnownHosts, LocalTransport, SshSession, SshSettings,
     Transport,
     bootstrap::{self, Plan},
 };
-use edgewise_protocol::{AgentHello, BlobId, BlobState, DeviceDescription, MeasureJob, Measurement, OrtLibrary, Progress};
+use edgewise_protocol::{AgentHello, BlobId, BlobState, DeviceDescription, Health, MeasureJob, Measurement, OrtLibrary, Progress};
 use edgewise_targets::Profile;
 use std::{path::PathBuf, process::Command, sync::atomic::AtomicBool, thread, time::Duration};
 
@@ -116,13 +116,16 @@ impl Connect for SshRoute {
 pub struct Device {
     name: String,
     route: Box<dyn Connect>,
+    caller: Caller,
     client: Option<DeviceClient>,
+    /// Bytes sent on connections that are no more.
+    sent_before: u64,
 }
 
 impl Device {
     /// A device that is not connected yet.
-    pub fn new(name: &str, route: Box<dyn Connect>) -> Self {
-        Self { name: name.into(), route, client: None }
+    pub fn new(name: &str, route: Box<dyn Connect>, caller: Caller) -> Self {
+        Self { name: name.into(), route, caller, client: None, sent_before: 0 }
     }
 
     /// Its name.
@@ -168,7 +171,22 @@ impl Device {
     /// # Errors
     /// As there, and those of connecting.
     pub fn ensure_blobs(&mut self, blobs: &[BlobFile], cancel: &AtomicBool) -> Result<u64, Error> {
-        self.retry(|client, shares_files| client.ensure_blobs(blobs, shares_files, cancel))
+        let mut sent = 0;
+        self.retry(|client, shares_files| client.ensure_blobs(blobs, shares_files, &mut sent, cancel))?;
+        Ok(sent)
+    }
+
+    /// See [`DeviceClient::examine`]; repeated on a new connection if one breaks.
+    ///
+    /// # Errors
+    /// As there, and those of connecting.
+    pub fn examine(&mut self) -> Result<Health, Error> {
+        self.retry(|client, _| client.examine())
+    }
+
+    /// Bytes that were sent to the device so far, of messages and of blobs, on all connections.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent_before + self.client.as_ref().map_or(0, DeviceClient::bytes_sent)
     }
 
     /// See [`DeviceClient::measure`]. Repeated once if the connection broke; not if the agent or its worker failed, for the
@@ -198,6 +216,7 @@ impl Device {
     /// Ends the connection, if there is one, and the agent with it.
     pub fn close(&mut self) {
         if let Some(client) = self.client.take() {
+            self.sent_before += client.bytes_sent();
             client.close();
         }
     }
@@ -220,20 +239,22 @@ impl Device {
         let shares_files = self.route.shares_files();
         let client = match &mut self.client {
             Some(client) => client,
-            none => none.insert(open(&self.name, &*self.route)?),
+            none => none.insert(open(&self.name, &*self.route, &self.caller)?),
         };
         let outcome = work(client, shares_files);
         if outcome.as_ref().is_err_and(Error::breaks_connection) {
-            self.client = None;
+            self.sent_before += self.client.take().map_or(0, |client| client.bytes_sent());
         }
         outcome
     }
 }
 
 /// Starts whatever agent is in place; only if that does not greet is one installed.
-fn open(device: &str, route: &dyn Connect) -> Result<DeviceClient, Error> {
-    match DeviceClient::greet(device, route.connect(device, false)?) {
-        Err(Error::AgentStart { .. }) if !route.shares_files() => DeviceClient::greet(device, route.connect(device, true)?),
+fn open(device: &str, route: &dyn Connect, caller: &Caller) -> Result<DeviceClient, Error> {
+    match DeviceClient::greet(device, route.connect(device, false)?, caller) {
+        Err(Error::AgentStart { .. }) if !route.shares_files() => {
+            DeviceClient::greet(device, route.connect(device, true)?, caller)
+        }
         outcome => outcome,
     }
 }

@@ -331,7 +331,12 @@ impl Error {
             Self::Deadline { .. } | Self::Cancelled { .. } => Category::Measurement,
             Self::Device { code, .. } => match code {
                 ErrorCode::BadRequest | ErrorCode::HashMismatch | ErrorCode::MissingBlob => Category::Protocol,
-                ErrorCode::NoSpace | ErrorCode::RuntimeUnavailable | ErrorCode::Io | ErrorCode::Internal => Category::Agent,
+                ErrorCode::NoSpace
+                | ErrorCode::RuntimeUnavailable
+                | ErrorCode::Busy
+                | ErrorCode::OtherArtifact
+                | ErrorCode::Io
+                | ErrorCode::Internal => Category::Agent,
                 ErrorCode::ModelRejected
                 | ErrorCode::ProbeMismatch
                 | ErrorCode::WorkerCrashed
@@ -391,6 +396,12 @@ impl Error {
             Self::Version { .. } => "put this host's agent on it: host deploy --device NAME".into(),
             Self::Device { code: ErrorCode::OutOfMemory, .. } => {
                 "the board's memory does not hold this candidate: limit peak_rss_bytes or use a lower precision".into()
+            }
+            Self::Device { code: ErrorCode::Busy, .. } => {
+                "wait for the other one, or give the device a `lease` name of its own in devices.toml if it is no other's".into()
+            }
+            Self::Device { code: ErrorCode::OtherArtifact, .. } => {
+                "put this host's agent on it (host deploy --device NAME), or push artifacts whole: --ship artifact".into()
             }
             Self::Device { code: ErrorCode::RuntimeUnavailable, .. } => {
                 "use --runtime tract, or push ONNX Runtime with host deploy --ort-library".into()

@@ -56,7 +56,7 @@ pub(super) fn fake(noise: &'static [u8], script: impl FnOnce(&mut Fake) + Send +
 }
 
 pub(super) fn hello() -> AgentHello {
-    AgentHello { oldest: 1, newest: PROTOCOL_VERSION, version: "9".into(), triple: "t".into(), pid: 7 }
+    AgentHello { oldest: PROTOCOL_VERSION, newest: PROTOCOL_VERSION, version: "9".into(), triple: "t".into(), pid: 7 }
 }
 
 impl Fake {

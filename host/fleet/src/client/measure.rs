@@ -16,15 +16,42 @@ const CANCEL: Duration = Duration::from_secs(15);
 /// While a worker runs at full speed the agent is silent, so that nothing disturbs the timing.
 fn is_quiet(stage: Stage) -> bool {
     match stage {
-        Stage::Load | Stage::Probe => false,
-        Stage::Warm | Stage::Prefill | Stage::Decode => true,
+        Stage::Lease | Stage::Cool | Stage::Build | Stage::Load | Stage::Probe => false,
+        Stage::Warm | Stage::Prefill | Stage::Decode | Stage::Context | Stage::Energy => true,
+    }
+}
+
+/// How long each part of a measurement may take.
+struct Limits {
+    lease: Duration,
+    rest: Duration,
+    attempt: Duration,
+}
+
+impl Limits {
+    fn of(job: &MeasureJob) -> Self {
+        let ms = |ms: u32| Duration::from_millis(u64::from(ms));
+        Self {
+            lease: ms(job.lease_wait_ms) + MARGIN,
+            rest: ms(job.plan.gate.max_rest_ms) + MARGIN,
+            attempt: ms(job.deadline_ms) + MARGIN,
+        }
+    }
+
+    fn of_stage(&self, stage: Stage) -> Duration {
+        match stage {
+            Stage::Lease => self.lease,
+            Stage::Cool => self.rest,
+            _ => self.attempt,
+        }
     }
 }
 
 impl DeviceClient {
     /// Measures, telling `progress` where it is. Setting `cancel` ends it.
     ///
-    /// From the warm-up on nothing is sent to the device, and only the job's deadline bounds the wait.
+    /// From the warm-up on nothing is sent to the device, and only the job's deadline bounds the wait. What the device waits
+    /// for before, its lease and its temperature, has limits of its own.
     ///
     /// # Errors
     /// [`Error::Device`] if the measurement failed there, [`Error::Deadline`], [`Error::Cancelled`], and those that break
@@ -36,9 +63,9 @@ impl DeviceClient {
         cancel: &AtomicBool,
     ) -> Result<Measurement, Error> {
         self.cancelled(cancel)?;
-        let limit = Duration::from_millis(u64::from(job.deadline_ms)) + MARGIN;
+        let limits = Limits::of(job);
         let id = self.request(Request::Measure(Box::new(job.clone())))?;
-        let outcome = self.watch(id, limit, progress, cancel);
+        let outcome = self.watch(id, &limits, progress, cancel);
         self.transport.set_quiet(false);
         self.measured(outcome?)
     }
@@ -46,12 +73,14 @@ impl DeviceClient {
     fn watch(
         &mut self,
         id: u32,
-        limit: Duration,
+        limits: &Limits,
         progress: &mut dyn FnMut(&Progress),
         cancel: &AtomicBool,
     ) -> Result<Result<Reply, WireError>, Error> {
-        let deadline = Instant::now() + limit;
+        let mut limit = limits.attempt;
+        let mut deadline = Instant::now() + limit;
         let mut quiet = false;
+        let mut before = None;
         loop {
             match self.answer(id, deadline.min(Instant::now() + CANCEL_POLL), !quiet)? {
                 Some(Answer::Reply(result)) => return Ok(result),
@@ -63,6 +92,13 @@ impl DeviceClient {
                         // The silence of the quiet time is not held against it.
                         self.last_heard = Instant::now();
                     }
+                    // Each wait, and each attempt after one, has its own time.
+                    let waits = |stage| matches!(stage, Stage::Lease | Stage::Cool);
+                    if before != Some(at.stage) && (waits(at.stage) || before.is_some_and(waits)) {
+                        limit = limits.of_stage(at.stage);
+                        deadline = Instant::now() + limit;
+                    }
+                    before = Some(at.stage);
                     progress(&at);
                 }
                 Some(Answer::Ack(_)) => return Err(self.unexpected("it acknowledged bytes of a measurement")),

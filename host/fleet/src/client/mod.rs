@@ -7,11 +7,11 @@
 mod measure;
 mod upload;
 
-pub use upload::BlobFile;
+pub use upload::{BlobFile, Piece};
 
 use crate::{End, Error, Event, Exit, SendError, Transport, transport::printable};
 use edgewise_protocol::{
-    AgentHello, AgentMessage, BlobId, BlobState, Decoder, DeviceDescription, Frame, HostHello, HostMessage, MagicScanner,
+    AgentHello, AgentMessage, BlobId, BlobState, Decoder, DeviceDescription, Frame, Health, HostHello, HostMessage, MagicScanner,
     OrtLibrary, Reply, Request, Scan, common_version, encode_control, from_control,
 };
 use std::{
@@ -39,6 +39,15 @@ const BLOBS_PER_REQUEST: usize = 8192;
 /// Lines of the agent's log that are kept until somebody takes them.
 const LOG_LINES: usize = 256;
 
+/// Who uses a device, for whoever else wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// User, machine, command.
+    pub owner: String,
+    /// Name of the lease that is taken for each measurement; agents of one system that use the same name take turns.
+    pub lease: String,
+}
+
 /// A connection to an agent.
 pub struct DeviceClient {
     device: String,
@@ -65,7 +74,7 @@ impl DeviceClient {
     /// # Errors
     /// [`Error::AgentStart`] if it ends or prints something else first, [`Error::ConnectionLost`], [`Error::Version`],
     /// [`Error::Decode`], [`Error::Unexpected`].
-    pub fn greet(device: &str, mut transport: Box<dyn Transport>) -> Result<Self, Error> {
+    pub fn greet(device: &str, mut transport: Box<dyn Transport>, caller: &Caller) -> Result<Self, Error> {
         let deadline = Instant::now() + GREETING;
         let mut scanner = MagicScanner::default();
         let not_started = |what: String, noise: &[u8]| {
@@ -122,7 +131,12 @@ impl DeviceClient {
             return Err(Error::Version { device: client.device, version, oldest, newest });
         };
         client.hello = hello;
-        client.send(&HostMessage::Hello(HostHello { protocol, version: env!("CARGO_PKG_VERSION").into() }))?;
+        client.send(&HostMessage::Hello(HostHello {
+            protocol,
+            version: env!("CARGO_PKG_VERSION").into(),
+            owner: caller.owner.clone(),
+            lease: caller.lease.clone(),
+        }))?;
         Ok(client)
     }
 
@@ -180,6 +194,22 @@ impl DeviceClient {
         }
     }
 
+    /// What about the device's state would spoil a measurement. Takes a few seconds.
+    ///
+    /// # Errors
+    /// [`Error::Device`], and those that break the connection.
+    pub fn examine(&mut self) -> Result<Health, Error> {
+        match self.call(Request::Examine, SMALL_REQUEST)? {
+            Reply::Examined(health) => Ok(*health),
+            other => Err(self.wrong_reply(&other)),
+        }
+    }
+
+    /// Bytes that were sent to the device so far, of messages and of blobs.
+    pub fn bytes_sent(&self) -> u64 {
+        self.transport.bytes_moved()
+    }
+
     /// Ends the connection and the agent.
     pub fn close(mut self) {
         self.transport.close(Duration::from_secs(3));
@@ -228,6 +258,16 @@ impl DeviceClient {
     /// The next thing that concerns request `id`, or `None` at `deadline`. With `watch`, the agent is pinged and must not be
     /// silent for long; without, it is timing and is left in peace.
     fn answer(&mut self, id: u32, deadline: Instant, watch: bool) -> Result<Option<Answer>, Error> {
+        Ok(self.answer_any(|of| of == id, deadline, watch)?.map(|(_, answer)| answer))
+    }
+
+    /// The same for each request that `concerns` says yes to.
+    fn answer_any(
+        &mut self,
+        concerns: impl Fn(u32) -> bool,
+        deadline: Instant,
+        watch: bool,
+    ) -> Result<Option<(u32, Answer)>, Error> {
         loop {
             let now = Instant::now();
             let mut until = deadline;
@@ -235,20 +275,27 @@ impl DeviceClient {
                 self.keep_watch(now)?;
                 until = until.min(self.last_ping + PING);
             }
-            match self.next_message(until)? {
-                Some(AgentMessage::Reply { id: of, result }) if of == id => return Ok(Some(Answer::Reply(result))),
-                Some(AgentMessage::Ack { id: of, received }) if of == id => return Ok(Some(Answer::Ack(received))),
-                Some(AgentMessage::Progress { id: of, progress }) if of == id => return Ok(Some(Answer::Progress(progress))),
-                // A request that was given up may still be answered; numbers grow, so a later one was never asked.
-                Some(
-                    AgentMessage::Reply { id: of, .. } | AgentMessage::Ack { id: of, .. } | AgentMessage::Progress { id: of, .. },
-                ) if of > id => return Err(self.unexpected(&format!("it answered request {of}, which was never made"))),
+            let (id, answer) = match self.next_message(until)? {
+                Some(AgentMessage::Reply { id, result }) => (id, Answer::Reply(result)),
+                Some(AgentMessage::Ack { id, received }) => (id, Answer::Ack(received)),
+                Some(AgentMessage::Progress { id, progress }) => (id, Answer::Progress(progress)),
                 Some(AgentMessage::Hello(_)) => return Err(self.unexpected("it greeted twice")),
-                Some(AgentMessage::Log(line)) => self.note(&line),
-                Some(_) | None => {}
+                other => {
+                    if let Some(AgentMessage::Log(line)) = other {
+                        self.note(&line);
+                    }
+                    if Instant::now() >= deadline {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+            };
+            if concerns(id) {
+                return Ok(Some((id, answer)));
             }
-            if Instant::now() >= deadline {
-                return Ok(None);
+            // A request that was given up may still be answered; one that was never made may not.
+            if id == 0 || id >= self.next_id {
+                return Err(self.unexpected(&format!("it answered request {id}, which was never made")));
             }
         }
     }
@@ -319,6 +366,7 @@ impl DeviceClient {
             Reply::Have(states) => return self.unexpected(&format!("it answered with the state of {} blobs", states.len())),
             Reply::Stored => "`stored`",
             Reply::Measured(_) => "a measurement",
+            Reply::Examined(_) => "what it found about itself",
         };
         self.unexpected(&format!("it answered with {kind} where something else was asked"))
     }

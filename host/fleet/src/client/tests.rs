@@ -3,28 +3,56 @@ use super::{
     *,
 };
 use crate::{Category, Connect, DeployReport, Device};
-use edgewise_protocol::{ErrorCode, Estimate, MeasureJob, MeasurePlan, Measurement, Progress, Runtime, Stage, Workload};
+use edgewise_protocol::{
+    Conditions, Context, ErrorCode, Estimate, Gate, MeasureJob, MeasurePlan, Measurement, Progress, Runtime, Source, Stage, Workload,
+};
 use std::{
-    collections::VecDeque,
-    io::{Cursor, Write},
-    path::{Path, PathBuf},
+    collections::{BTreeMap, VecDeque},
+    io::Write,
+    path::PathBuf,
     sync::{Arc, Mutex, mpsc},
     thread,
 };
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
+fn caller() -> Caller {
+    Caller { owner: "ann@lab".into(), lease: "device".into() }
+}
+
 fn greeted(script: impl FnOnce(&mut Fake) + Send + 'static) -> DeviceClient {
-    DeviceClient::greet("pi", Box::new(fake(b"Welcome to \x1b[1mPi\x1b[0m!\n", script))).unwrap()
+    DeviceClient::greet("pi", Box::new(fake(b"Welcome to \x1b[1mPi\x1b[0m!\n", script)), &caller()).unwrap()
+}
+
+/// A blob whose bytes are in a file that lives as long as the folder does.
+struct Filed {
+    _folder: tempfile::TempDir,
+    blob: BlobFile,
+}
+
+fn filed(n: u8, content: &[u8]) -> Filed {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blob");
+    std::fs::write(&path, content).unwrap();
+    Filed { _folder: folder, blob: BlobFile::whole(BlobId([n; 32]), content.len() as u64, &path) }
+}
+
+/// Uploads one blob; the bytes sent.
+fn put(client: &mut DeviceClient, blob: &BlobFile, cancel: &AtomicBool) -> Result<u64, Error> {
+    let mut sent = 0;
+    client.put(&[blob], &mut sent, cancel)?;
+    Ok(sent)
 }
 
 fn job(deadline_ms: u32) -> MeasureJob {
     MeasureJob {
-        files: Vec::new(),
+        source: Source::Files(Vec::new()),
         runtime: Runtime::Tract,
         ort: OrtLibrary::Default,
         threads: 1,
         workload: Workload { prompt_tokens: 8, generated_tokens: 4 },
+        context: Context::default(),
+        energy_ms: 0,
         plan: MeasurePlan {
             min_warmup_ms: 1,
             max_warmup_ms: 2,
@@ -32,11 +60,14 @@ fn job(deadline_ms: u32) -> MeasureJob {
             min_time_ms: 1,
             max_time_ms: 2,
             target_half_width: 0.1,
+            retries: 0,
+            gate: Gate { max_celsius: 60.0, max_rise_celsius: 3.0, max_rest_ms: 1000 },
         },
         probe: None,
         vocabulary: 16,
         seed: 1,
         deadline_ms,
+        lease_wait_ms: 1000,
     }
 }
 
@@ -56,11 +87,17 @@ fn measurement() -> Measurement {
         converged: true,
         flags: Vec::new(),
         probe_max_abs_diff: None,
+        build_ns: 0,
+        prefill_at: Vec::new(),
+        decode_at: Vec::new(),
+        discarded: 0,
+        conditions: Conditions::default(),
+        energy: None,
     }
 }
 
 fn at(stage: Stage) -> Progress {
-    Progress { stage, fraction: 0.5 }
+    Progress { stage, note: None }
 }
 
 #[test]
@@ -87,7 +124,7 @@ fn what_is_no_agent_is_shown_for_what_it_printed() {
             End { exit: Exit::Code(1), stderr: "closed".into() }
         }
     }
-    let greet = |events: Vec<Event>| DeviceClient::greet("pi", Box::new(Shell(events.into()))).err().unwrap();
+    let greet = |events: Vec<Event>| DeviceClient::greet("pi", Box::new(Shell(events.into())), &caller()).err().unwrap();
     let data = |text: &str| Event::Data(text.as_bytes().to_vec());
     let ended = |exit| Event::Ended(End { exit, stderr: "sh: agent: not found".into() });
 
@@ -109,7 +146,7 @@ fn another_protocol_version_is_told_with_both_ranges() {
     let file = dir.path().join("greeting");
     std::fs::write(&file, [&to_host[..], &bytes].concat()).unwrap();
     let transport = crate::LocalTransport::spawn(std::process::Command::new("cat").arg(&file).arg("-")).unwrap();
-    let error = DeviceClient::greet("pi", Box::new(transport)).err().unwrap();
+    let error = DeviceClient::greet("pi", Box::new(transport), &caller()).err().unwrap();
     assert!(matches!(error, Error::Version { oldest: 90, newest: 91, .. }), "{error}");
     assert_eq!(error.category(), Category::Protocol);
 }
@@ -154,7 +191,7 @@ fn an_upload_resumes_and_keeps_its_window() {
         report.send(receive_upload(agent, offset, 3 << 20)).unwrap();
         agent.request();
     });
-    let sent = client.put(BlobId([1; 32]), size, &mut Cursor::new(&data), Path::new("x"), &NEVER).unwrap();
+    let sent = put(&mut client, &filed(1, &data).blob, &NEVER).unwrap();
     let (got, most) = reported.recv().unwrap();
     assert_eq!(sent, size - offset);
     assert!(got == data[offset as usize..], "other bytes arrived");
@@ -171,7 +208,7 @@ fn only_what_is_missing_is_sent_and_once() {
         std::fs::File::create(&path).unwrap().write_all(content).unwrap();
         path
     };
-    let blob = |n: u8, path: PathBuf, size: u64| BlobFile { blob: BlobId([n; 32]), size, path };
+    let blob = |n: u8, path: PathBuf, size: u64| BlobFile::whole(BlobId([n; 32]), size, &path);
     let blobs = [
         blob(1, file("a", b"aaa"), 3),
         // The path of a blob that is there already is never opened.
@@ -186,11 +223,13 @@ fn only_what_is_missing_is_sent_and_once() {
     };
     let mut client = greeted(move |agent| {
         script(agent);
-        assert_eq!(receive_upload(agent, 0, 1).0, b"aaa");
-        assert_eq!(receive_upload(agent, 2, 1).0, b"ccc");
+        let got = receive_uploads(agent, 2, |blob| u64::from(blob == BlobId([3; 32])) * 2);
+        assert_eq!(got, BTreeMap::from([(BlobId([1; 32]), b"aaa".to_vec()), (BlobId([3; 32]), b"ccc".to_vec())]));
         agent.request();
     });
-    assert_eq!(client.ensure_blobs(&blobs, false, &NEVER).unwrap(), 6);
+    let mut sent = 0;
+    client.ensure_blobs(&blobs, false, &mut sent, &NEVER).unwrap();
+    assert_eq!(sent, 6);
 
     let (seen, paths) = mpsc::channel();
     let mut client = greeted(move |agent| {
@@ -202,8 +241,91 @@ fn only_what_is_missing_is_sent_and_once() {
         }
         agent.request();
     });
-    assert_eq!(client.ensure_blobs(&blobs, true, &NEVER).unwrap(), 0);
+    let mut sent = 0;
+    client.ensure_blobs(&blobs, true, &mut sent, &NEVER).unwrap();
+    assert_eq!(sent, 0);
     assert_eq!(paths.iter().take(2).collect::<Vec<_>>(), [dir.path().join("a"), dir.path().join("c")]);
+}
+
+/// Takes `count` uploads, acknowledging nothing but where they start; what came of each.
+fn receive_uploads(agent: &mut Fake, count: usize, offset: impl Fn(BlobId) -> u64) -> BTreeMap<BlobId, Vec<u8>> {
+    let (mut open, mut got) = (BTreeMap::new(), BTreeMap::new());
+    while got.len() < count {
+        match agent.frame(Duration::from_secs(20)).expect("the host is gone") {
+            Frame::Chunk { id, bytes } => {
+                let (blob, size, have): &mut (BlobId, u64, Vec<u8>) = open.get_mut(&id).expect("a chunk nobody announced");
+                have.extend_from_slice(&bytes);
+                if offset(*blob) + have.len() as u64 == *size {
+                    agent.reply(id, Reply::Stored);
+                    got.insert(*blob, std::mem::take(have));
+                }
+            }
+            Frame::Control(body) => match from_control(&body).unwrap() {
+                HostMessage::Request { id, request: Request::Put { blob, size } } => {
+                    open.insert(id, (blob, size, Vec::new()));
+                    agent.say(&AgentMessage::Ack { id, received: offset(blob) });
+                }
+                HostMessage::Ping => agent.say(&AgentMessage::Heartbeat),
+                HostMessage::Hello(_) => {}
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+    got
+}
+
+#[test]
+fn many_uploads_go_at_once_and_pieces_make_a_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weights");
+    let all: Vec<u8> = (0..40_000_u32).map(|i| (i * 7 % 251) as u8).collect();
+    std::fs::write(&path, &all).unwrap();
+    let piece = |offset: u64, bytes: u64| Piece { path: path.clone(), offset, bytes };
+    let mut blobs: Vec<BlobFile> = (0..200_u8)
+        .map(|n| BlobFile { blob: BlobId([n; 32]), size: 200, pieces: vec![piece(u64::from(n) * 200, 200)] })
+        .collect();
+    blobs.push(BlobFile { blob: BlobId([250; 32]), size: 30, pieces: vec![piece(39_990, 10), piece(5, 20)] });
+    let mut client = greeted(|agent| {
+        // Nothing is stored before several were announced: one after the other would wait here for ever.
+        let mut announced = Vec::new();
+        while announced.len() < 8 {
+            let Some((id, Request::Put { blob, size })) = agent.request() else { panic!("no upload") };
+            announced.push((id, blob, size));
+        }
+        for (id, ..) in &announced {
+            agent.fail(*id, ErrorCode::Io, "the disk is broken");
+        }
+        while let Some(HostMessage::Cancel { id } | HostMessage::Request { id, .. }) = agent.message() {
+            agent.fail(id, ErrorCode::Cancelled, "given up");
+        }
+    });
+    let error = client.put(&blobs.iter().collect::<Vec<_>>(), &mut 0, &NEVER).unwrap_err();
+    assert!(matches!(&error, Error::Device { code: ErrorCode::Io, .. }), "{error}");
+    drop(client);
+
+    let (report, reported) = mpsc::channel();
+    let mut client = greeted(move |agent| {
+        report.send(receive_uploads(agent, 201, |_| 0)).unwrap();
+        agent.request();
+    });
+    let mut sent = 0;
+    client.put(&blobs.iter().collect::<Vec<_>>(), &mut sent, &NEVER).unwrap();
+    assert_eq!(sent, 40_030);
+    let got = reported.recv().unwrap();
+    assert_eq!(got[&BlobId([250; 32])], [&all[39_990..], &all[5..25]].concat());
+    assert!((0..200_u8).all(|n| got[&BlobId([n; 32])] == all[usize::from(n) * 200..][..200]));
+}
+
+#[test]
+fn a_piece_beyond_its_file_is_refused_before_anything_is_sent() {
+    let file = filed(1, b"12345");
+    let piece = |offset, bytes| Piece { offset, bytes, ..file.blob.pieces[0].clone() };
+    for (size, pieces) in [(3, vec![piece(3, 3)]), (9, vec![piece(0, 5)]), (u64::MAX, vec![piece(u64::MAX, u64::MAX)]), (1, vec![])]
+    {
+        let mut client = greeted(|agent| assert_eq!(agent.request(), None));
+        let error = put(&mut client, &BlobFile { blob: BlobId([1; 32]), size, pieces }, &NEVER).unwrap_err();
+        assert!(matches!(error, Error::File { .. }), "{error}");
+    }
 }
 
 #[test]
@@ -212,7 +334,7 @@ fn a_file_of_another_size_is_refused_before_anything_is_sent() {
     let path = dir.path().join("w");
     std::fs::write(&path, "1234").unwrap();
     let mut client = greeted(|agent| assert_eq!(agent.request(), None));
-    let error = client.put_file(&BlobFile { blob: BlobId([1; 32]), size: 5, path }, &NEVER).unwrap_err();
+    let error = put(&mut client, &BlobFile::whole(BlobId([1; 32]), 5, &path), &NEVER).unwrap_err();
     assert!(matches!(error, Error::File { .. }), "{error}");
 }
 
@@ -225,8 +347,7 @@ fn the_devices_own_error_ends_an_upload_with_its_code() {
         agent.fail(id, ErrorCode::NoSpace, "no space\x1b[31m left");
         agent.request();
     });
-    let data = vec![0; 20 << 20];
-    let error = client.put(BlobId([1; 32]), data.len() as u64, &mut Cursor::new(data), Path::new("x"), &NEVER).unwrap_err();
+    let error = put(&mut client, &filed(1, &vec![0; 20 << 20]).blob, &NEVER).unwrap_err();
     assert!(
         matches!(&error, Error::Device { code: ErrorCode::NoSpace, message, .. } if message == "no space[31m left"),
         "{error}"
@@ -248,8 +369,7 @@ fn an_upload_can_be_cancelled_and_the_connection_lives_on() {
         agent.reply(id, Reply::Have(vec![BlobState::Partial(1)]));
         agent.request();
     });
-    let data = vec![0; 64 << 20];
-    let error = client.put(BlobId([1; 32]), data.len() as u64, &mut Cursor::new(data), Path::new("x"), &cancel).unwrap_err();
+    let error = put(&mut client, &filed(1, &vec![0; 64 << 20]).blob, &cancel).unwrap_err();
     assert!(matches!(error, Error::Cancelled { .. }), "{error}");
     assert_eq!(client.have(&[BlobId([1; 32])]).unwrap(), [BlobState::Partial(1)]);
 }
@@ -311,6 +431,24 @@ fn a_measurement_is_quiet_while_it_times() {
     assert_eq!(result, measurement());
     assert_eq!(stages, [Stage::Load, Stage::Decode]);
     assert_eq!(client.take_log(), ["loading"]);
+}
+
+#[test]
+fn waiting_for_the_lease_has_a_limit_of_its_own() {
+    let mut client = greeted(|agent| {
+        let (id, _) = agent.request().unwrap();
+        let note = Some("bob@lab".into());
+        agent.say(&AgentMessage::Progress { id, progress: Progress { stage: Stage::Lease, note } });
+        // A ping shows that the host waits on and still watches.
+        let Some(Frame::Control(body)) = agent.frame(PING + Duration::from_secs(3)) else { panic!("no ping") };
+        assert_eq!(from_control(&body), Ok(HostMessage::Ping));
+        agent.say(&AgentMessage::Progress { id, progress: at(Stage::Build) });
+        agent.reply(id, Reply::Measured(Box::new(measurement())));
+        agent.request();
+    });
+    let mut notes = Vec::new();
+    client.measure(&job(1), &mut |progress| notes.extend(progress.note.clone()), &NEVER).unwrap();
+    assert_eq!(notes, ["bob@lab"]);
 }
 
 #[test]
@@ -383,7 +521,7 @@ impl Connect for Script {
 }
 
 fn scripted(scripts: Vec<Story>) -> Device {
-    Device::new("pi", Box::new(Script(Mutex::new(scripts.into()))))
+    Device::new("pi", Box::new(Script(Mutex::new(scripts.into()))), caller())
 }
 
 fn breaks(agent: &mut Fake) {

@@ -1,72 +1,163 @@
-//! Blobs on their way to a device.
+//! Blobs on their way to a device: several at once, so that many small ones cost no round trip each.
 
 use super::{Answer, CANCEL_POLL, DeviceClient};
 use crate::{Error, SendError};
 use edgewise_protocol::{BlobId, BlobState, CHUNK_HEADER, HostMessage, MAX_CHUNK, Reply, Request, encode_chunk};
 use std::{
+    collections::VecDeque,
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
-/// Bytes that may be on their way without an acknowledgement.
+/// Bytes that may be on their way without an acknowledgement, all uploads together. What a broken connection costs is less.
 const WINDOW: u64 = 4 << 20;
+/// Uploads that are announced at a time.
+const OPEN: usize = 32;
+/// Bytes that are announced at a time, as long as it is more than one upload.
+const ANNOUNCED: u64 = 2 * WINDOW;
 /// From the last byte to the reply: the device syncs its disk and hashes what it had before.
 const SETTLE: Duration = Duration::from_mins(2);
 /// For a device that hashes a file of its own, in bytes per second at least.
 const HASHING: u64 = 10 << 20;
 
-/// A blob and the file it is in.
+/// A blob and the files whose bytes, one after the other, are its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobFile {
     /// Its SHA-256; the caller knows it, and the device checks it.
     pub blob: BlobId,
     /// Its size, in bytes.
     pub size: u64,
-    /// Where it is on the host.
+    /// Where its bytes are on the host.
+    pub pieces: Vec<Piece>,
+}
+
+/// Bytes of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The file.
     pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// How many, in bytes.
+    pub bytes: u64,
+}
+
+impl BlobFile {
+    /// A blob that is one whole file.
+    pub fn whole(blob: BlobId, size: u64, path: &Path) -> Self {
+        Self { blob, size, pieces: vec![Piece { path: path.to_owned(), offset: 0, bytes: size }] }
+    }
+}
+
+/// Reads blobs piece by piece; the last file stays open, for neighbours come from the same one.
+#[derive(Default)]
+struct Reader {
+    open: Option<(PathBuf, File)>,
+}
+
+impl Reader {
+    fn file(&mut self, path: &Path) -> Result<&File, Error> {
+        if self.open.as_ref().is_none_or(|(of, _)| of != path) {
+            let file = File::open(path).map_err(|source| Error::File { action: "read", path: path.into(), source })?;
+            self.open = Some((path.to_owned(), file));
+        }
+        Ok(&self.open.as_ref().expect("it was just opened").1)
+    }
+
+    /// Checks that the files hold the blob, before the device hears of it.
+    fn check(&mut self, blob: &BlobFile) -> Result<(), Error> {
+        let bad = |path: &Path, what: String| {
+            Err(Error::File { action: "read", path: path.into(), source: io::Error::new(io::ErrorKind::InvalidData, what) })
+        };
+        for piece in &blob.pieces {
+            let failed = |source| Error::File { action: "read", path: piece.path.clone(), source };
+            let length = self.file(&piece.path)?.metadata().map_err(failed)?.len();
+            if piece.offset.checked_add(piece.bytes).is_none_or(|end| end > length) {
+                return bad(&piece.path, format!("it has {length} bytes, not {}", piece.offset.saturating_add(piece.bytes)));
+            }
+        }
+        let total = blob.pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(piece.bytes));
+        let named = blob.pieces.first().map_or(Path::new("nothing"), |piece| &piece.path);
+        if total == blob.size { Ok(()) } else { bad(named, format!("its pieces have {total} bytes, not {}", blob.size)) }
+    }
+
+    /// Fills `into` with the blob's bytes from `at` on.
+    fn read(&mut self, blob: &BlobFile, at: u64, into: &mut [u8]) -> Result<(), Error> {
+        let (mut start, mut done) = (0, 0);
+        for piece in &blob.pieces {
+            let from = (at + done as u64).saturating_sub(start);
+            if from < piece.bytes && done < into.len() {
+                let n = ((piece.bytes - from) as usize).min(into.len() - done);
+                self.file(&piece.path)?
+                    .read_exact_at(&mut into[done..done + n], piece.offset + from)
+                    .map_err(|source| Error::File { action: "read", path: piece.path.clone(), source })?;
+                done += n;
+            }
+            start += piece.bytes;
+        }
+        Ok(())
+    }
+}
+
+/// An upload that has no reply yet.
+struct Upload<'a> {
+    id: u32,
+    blob: &'a BlobFile,
+    /// The next byte to send, once the device has said where to start.
+    next: Option<u64>,
+    acked: u64,
+    given_up: bool,
+}
+
+impl Upload<'_> {
+    fn under_way(&self) -> u64 {
+        self.next.map_or(0, |next| next - self.acked)
+    }
+
+    fn unsent(&self) -> u64 {
+        self.blob.size - self.next.unwrap_or(0)
+    }
 }
 
 impl DeviceClient {
-    /// Makes sure that the device holds these blobs, and gives the number of bytes that were sent for it. With
-    /// `shares_files`, the device reads the files itself.
+    /// Makes sure that the device holds these blobs, and adds the bytes of blobs that were sent to `sent`. With
+    /// `shares_files`, the device reads whole files itself.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Device`], [`Error::Cancelled`], and those that break the connection.
-    pub fn ensure_blobs(&mut self, blobs: &[BlobFile], shares_files: bool, cancel: &AtomicBool) -> Result<u64, Error> {
-        let mut wanted: Vec<&BlobFile> = Vec::with_capacity(blobs.len());
-        for blob in blobs {
-            if !wanted.iter().any(|known| known.blob == blob.blob) {
-                wanted.push(blob);
-            }
-        }
+    pub fn ensure_blobs(
+        &mut self,
+        blobs: &[BlobFile],
+        shares_files: bool,
+        sent: &mut u64,
+        cancel: &AtomicBool,
+    ) -> Result<(), Error> {
+        let mut known = std::collections::HashSet::with_capacity(blobs.len());
+        let wanted: Vec<&BlobFile> = blobs.iter().filter(|blob| known.insert(blob.blob)).collect();
         let states = self.have(&wanted.iter().map(|blob| blob.blob).collect::<Vec<_>>())?;
-        let mut sent = 0;
-        for (blob, state) in wanted.into_iter().zip(states) {
-            self.cancelled(cancel)?;
-            if state == BlobState::Complete {
-                continue;
+        let missing = wanted.into_iter().zip(states).filter(|(_, state)| *state != BlobState::Complete).map(|(blob, _)| blob);
+        if shares_files {
+            for blob in missing {
+                self.cancelled(cancel)?;
+                match &blob.pieces[..] {
+                    [piece] if piece.offset == 0 => self.take(blob, &piece.path)?,
+                    _ => self.put(&[blob], sent, cancel)?,
+                }
             }
-            if shares_files {
-                self.take(blob)?;
-            } else {
-                sent += self.put_file(blob, cancel)?;
-            }
+            return Ok(());
         }
-        Ok(sent)
+        self.put(&missing.collect::<Vec<_>>(), sent, cancel)
     }
 
     /// Has the device read a blob from a file that it shares with the host.
-    ///
-    /// # Errors
-    /// [`Error::File`], [`Error::Device`], and those that break the connection.
-    pub fn take(&mut self, blob: &BlobFile) -> Result<(), Error> {
-        let failed = |source| Error::File { action: "name", path: blob.path.clone(), source };
-        let path = std::path::absolute(&blob.path).map_err(failed)?;
-        let path = path.into_os_string().into_string();
-        let path = path.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8")))?;
+    fn take(&mut self, blob: &BlobFile, path: &Path) -> Result<(), Error> {
+        let failed = |source| Error::File { action: "name", path: path.into(), source };
+        let absolute = std::path::absolute(path).map_err(failed)?.into_os_string().into_string();
+        let path = absolute.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8")))?;
         let limit = SETTLE + Duration::from_secs(blob.size / HASHING);
         match self.call(Request::Take { blob: blob.blob, size: blob.size, path }, limit)? {
             Reply::Stored => Ok(()),
@@ -74,66 +165,64 @@ impl DeviceClient {
         }
     }
 
-    /// Uploads a blob from a file, from where the device's copy ends; gives the bytes sent.
+    /// Uploads blobs, each from where the device's copy ends; adds the bytes sent to `sent`, also where it fails.
     ///
     /// # Errors
-    /// As [`Self::ensure_blobs`].
-    pub fn put_file(&mut self, blob: &BlobFile, cancel: &AtomicBool) -> Result<u64, Error> {
-        let failed = |source| Error::File { action: "read", path: blob.path.clone(), source };
-        let mut file = File::open(&blob.path).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
-        if size != blob.size {
-            let what = format!("it has {size} bytes, not {}", blob.size);
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, what)));
-        }
-        self.put(blob.blob, blob.size, &mut file, &blob.path, cancel)
-    }
-
-    /// Uploads a blob from `source`, which is named `path` in errors; gives the bytes sent.
-    ///
-    /// # Errors
-    /// As [`Self::ensure_blobs`].
-    pub fn put<R: Read + Seek>(
-        &mut self,
-        blob: BlobId,
-        size: u64,
-        source: &mut R,
-        path: &Path,
-        cancel: &AtomicBool,
-    ) -> Result<u64, Error> {
-        let id = self.request(Request::Put { blob, size })?;
-        let start = match self.first_answer(id, cancel)? {
-            Answer::Ack(offset) if offset <= size => offset,
-            Answer::Ack(offset) => return Err(self.unexpected(&format!("it acknowledged byte {offset} of {size}"))),
-            Answer::Reply(result) => return self.stored(result).map(|()| 0),
-            Answer::Progress(_) => return Err(self.unexpected("it reported progress of an upload")),
-        };
-        let failed = |e| Error::File { action: "read", path: path.into(), source: e };
-        if let Err(e) = source.seek(SeekFrom::Start(start)) {
-            self.give_up(id)?;
-            return Err(failed(e));
-        }
-        let (mut sent, mut acked) = (start, start);
-        let mut settling = None;
-        let mut chunk = Vec::new();
-        let mut piece = vec![0; MAX_CHUNK];
+    /// As [`Self::ensure_blobs`]. The first error ends it; what the device has of the others stays there.
+    pub fn put(&mut self, blobs: &[&BlobFile], sent: &mut u64, cancel: &AtomicBool) -> Result<(), Error> {
+        let mut reader = Reader::default();
+        let mut waiting: VecDeque<&BlobFile> = blobs.iter().copied().collect();
+        let mut open: VecDeque<Upload<'_>> = VecDeque::new();
+        let mut failure = None;
+        let (mut chunk, mut piece) = (Vec::new(), vec![0; MAX_CHUNK]);
+        let mut chunk_of = 0;
+        let mut last_progress = Instant::now();
         loop {
-            let room = sent < size && sent - acked < WINDOW;
-            if room && chunk.is_empty() {
-                let n = (size - sent).min(MAX_CHUNK as u64) as usize;
-                if let Err(e) = source.read_exact(&mut piece[..n]) {
-                    self.give_up(id)?;
-                    return Err(failed(e));
+            if let Err(cancelled) = self.cancelled(cancel) {
+                failure.get_or_insert(cancelled);
+            }
+            if failure.is_some() {
+                waiting.clear();
+                chunk.clear();
+                for upload in open.iter_mut().filter(|upload| !upload.given_up) {
+                    upload.given_up = true;
+                    self.send(&HostMessage::Cancel { id: upload.id })?;
                 }
-                encode_chunk(id, &piece[..n], &mut chunk);
+            }
+            if let Err(e) = self.announce(&mut reader, &mut waiting, &mut open) {
+                if e.breaks_connection() {
+                    return Err(e);
+                }
+                failure.get_or_insert(e);
+                continue;
+            }
+            if open.is_empty() {
+                return failure.map_or(Ok(()), Err);
+            }
+            let room = open.iter().map(Upload::under_way).sum::<u64>() < WINDOW;
+            if room && chunk.is_empty() {
+                let ready = open.iter().find(|u| !u.given_up && u.next.is_some_and(|next| next < u.blob.size));
+                if let Some(upload) = ready {
+                    let n = upload.unsent().min(MAX_CHUNK as u64) as usize;
+                    if let Err(e) = reader.read(upload.blob, upload.next.unwrap_or(0), &mut piece[..n]) {
+                        failure.get_or_insert(e);
+                        continue;
+                    }
+                    encode_chunk(upload.id, &piece[..n], &mut chunk);
+                    chunk_of = upload.id;
+                }
             }
             let mut pause = CANCEL_POLL;
-            if room {
+            if !chunk.is_empty() {
                 let length = (chunk.len() - CHUNK_HEADER) as u64;
                 match self.transport.send(&mut chunk, Instant::now() + CANCEL_POLL) {
                     Ok(()) => {
-                        sent += length;
+                        *sent += length;
                         chunk.clear();
+                        if let Some(upload) = open.iter_mut().find(|upload| upload.id == chunk_of) {
+                            upload.next = upload.next.map(|next| next + length);
+                        }
+                        last_progress = Instant::now();
                     }
                     Err(SendError::Timeout) => {}
                     Err(SendError::Closed) => {
@@ -143,68 +232,75 @@ impl DeviceClient {
                 }
                 // Only what is there already is read while there is something to send.
                 pause = Duration::ZERO;
-            } else if sent == size {
-                let since = *settling.get_or_insert_with(Instant::now);
-                if since.elapsed() > SETTLE {
-                    return Err(Error::AgentSilent { device: self.device.clone(), silence: SETTLE });
-                }
-            }
-            let Some(answer) = self.poll_answer(id, cancel, pause)? else { continue };
-            match answer {
-                Answer::Ack(offset) if offset >= acked && offset <= sent => acked = offset,
-                Answer::Ack(offset) => {
-                    return Err(self.unexpected(&format!("it acknowledged byte {offset} after {acked} and before {sent}")));
-                }
-                Answer::Reply(Ok(reply)) if sent < size => {
-                    return Err(match reply {
-                        Reply::Stored => self.unexpected("it had all of a blob that was half sent"),
-                        other => self.wrong_reply(&other),
-                    });
-                }
-                Answer::Reply(result) => return self.stored(result).map(|()| sent - start),
-                Answer::Progress(_) => return Err(self.unexpected("it reported progress of an upload")),
-            }
-        }
-    }
-
-    fn stored(&self, result: Result<Reply, edgewise_protocol::WireError>) -> Result<(), Error> {
-        match self.accept(result)? {
-            Reply::Stored => Ok(()),
-            other => Err(self.wrong_reply(&other)),
-        }
-    }
-
-    /// The device may hash what it has of the blob before it answers.
-    fn first_answer(&mut self, id: u32, cancel: &AtomicBool) -> Result<Answer, Error> {
-        let start = Instant::now();
-        loop {
-            if let Some(answer) = self.poll_answer(id, cancel, CANCEL_POLL)? {
-                return Ok(answer);
-            }
-            if start.elapsed() > SETTLE {
+            } else if last_progress.elapsed() > SETTLE {
                 return Err(Error::AgentSilent { device: self.device.clone(), silence: SETTLE });
             }
-        }
-    }
-
-    fn poll_answer(&mut self, id: u32, cancel: &AtomicBool, pause: Duration) -> Result<Option<Answer>, Error> {
-        if let Err(cancelled) = self.cancelled(cancel) {
-            self.give_up(id)?;
-            return Err(cancelled);
-        }
-        self.answer(id, Instant::now() + pause, true)
-    }
-
-    /// Tells the agent that an upload ends here and waits until it knows: what it has stays for the next attempt.
-    fn give_up(&mut self, id: u32) -> Result<(), Error> {
-        self.send(&HostMessage::Cancel { id })?;
-        let deadline = Instant::now() + super::SILENCE;
-        loop {
-            match self.answer(id, deadline, true)? {
-                Some(Answer::Reply(_)) => return Ok(()),
-                Some(_) => {}
-                None => return Err(Error::AgentSilent { device: self.device.clone(), silence: super::SILENCE }),
+            let answer = self.answer_any(|id| open.iter().any(|u| u.id == id), Instant::now() + pause, true)?;
+            let Some((id, answer)) = answer else { continue };
+            last_progress = Instant::now();
+            match self.answered(&mut open, id, answer) {
+                Ok(done) => {
+                    if done && chunk_of == id {
+                        chunk.clear();
+                    }
+                }
+                Err(e) if e.breaks_connection() => return Err(e),
+                Err(e) => {
+                    if chunk_of == id {
+                        chunk.clear();
+                    }
+                    // An upload that was given up for the sake of another one is answered so; that is no second fault.
+                    failure.get_or_insert(e);
+                }
             }
+        }
+    }
+
+    /// Announces uploads while few enough are open.
+    fn announce<'a>(
+        &mut self,
+        reader: &mut Reader,
+        waiting: &mut VecDeque<&'a BlobFile>,
+        open: &mut VecDeque<Upload<'a>>,
+    ) -> Result<(), Error> {
+        while open.len() < OPEN && (open.is_empty() || open.iter().map(Upload::unsent).sum::<u64>() < ANNOUNCED) {
+            let Some(blob) = waiting.pop_front() else { break };
+            reader.check(blob)?;
+            let id = self.request(Request::Put { blob: blob.blob, size: blob.size })?;
+            open.push_back(Upload { id, blob, next: None, acked: 0, given_up: false });
+        }
+        Ok(())
+    }
+
+    /// What an answer means for its upload; true once that is done.
+    fn answered(&self, open: &mut VecDeque<Upload<'_>>, id: u32, answer: Answer) -> Result<bool, Error> {
+        let Some(at) = open.iter().position(|upload| upload.id == id) else { return Ok(false) };
+        let upload = &mut open[at];
+        match answer {
+            Answer::Ack(offset) => {
+                let most = upload.next.unwrap_or(upload.blob.size);
+                if offset < upload.acked || offset > most {
+                    let what = format!("it acknowledged byte {offset} after {} and before {most}", upload.acked);
+                    return Err(self.unexpected(&what));
+                }
+                upload.acked = offset;
+                upload.next = upload.next.or(Some(offset));
+                Ok(false)
+            }
+            Answer::Reply(Ok(reply)) => {
+                let whole = upload.next == Some(upload.blob.size) || upload.next.is_none();
+                open.remove(at);
+                match reply {
+                    Reply::Stored if whole => Ok(true),
+                    Reply::Stored => Err(self.unexpected("it had all of a blob that was half sent")),
+                    other => Err(self.wrong_reply(&other)),
+                }
+            }
+            Answer::Reply(Err(error)) => {
+                open.remove(at);
+                self.accept(Err(error)).map(|_| true)
+            }
+            Answer::Progress(_) => Err(self.unexpected("it reported progress of an upload")),
         }
     }
 }
