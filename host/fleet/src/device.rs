@@ -1,11 +1,13 @@
 //! A device with the way to it: connects when needed, again when it broke, and retries what may be retried.
 
 use crate::{
-    Address, AgentBuild, BlobFile, Caller, DeployReport, DeviceClient, Error, KnownHosts, LocalTransport, SshSession, SshSettings,
+    Address, AgentBuild, Blob, Caller, DeployReport, DeviceClient, Error, KnownHosts, LocalTransport, SshSession, SshSettings,
     Transport,
     bootstrap::{self, Plan},
 };
-use edgewise_protocol::{AgentHello, BlobId, BlobState, DeviceDescription, Health, MeasureJob, Measurement, OrtLibrary, Progress};
+use edgewise_protocol::{
+    AgentHello, BlobId, BlobState, DeviceDescription, Health, MeasureJob, Measurement, OrtLibrary, Progress,
+};
 use edgewise_targets::Profile;
 use std::{path::PathBuf, process::Command, sync::atomic::AtomicBool, thread, time::Duration};
 
@@ -170,7 +172,7 @@ impl Device {
     ///
     /// # Errors
     /// As there, and those of connecting.
-    pub fn ensure_blobs(&mut self, blobs: &[BlobFile], cancel: &AtomicBool) -> Result<u64, Error> {
+    pub fn ensure_blobs(&mut self, blobs: &[Blob<'_>], cancel: &AtomicBool) -> Result<u64, Error> {
         let mut sent = 0;
         self.retry(|client, shares_files| client.ensure_blobs(blobs, shares_files, &mut sent, cancel))?;
         Ok(sent)

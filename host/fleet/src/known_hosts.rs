@@ -4,7 +4,7 @@
 //! patterns nor markers and rewrites files whole. This one follows sshd(8) on the format of `ssh_known_hosts`. A line that it
 //! does not understand names no host: the result is then "unknown", never "trusted".
 
-use crate::{Address, Error, HostKey};
+use crate::{Address, Error, HostKey, glob::matches_glob};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
@@ -55,7 +55,7 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct KnownHosts {
     own: PathBuf,
-    user: Option<PathBuf>,
+    others: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,19 @@ struct Entry<'a> {
 impl KnownHosts {
     /// `own` is read and appended to; `user`, if given, is only read. Neither needs to exist.
     pub fn new(own: PathBuf, user: Option<PathBuf>) -> Self {
-        Self { own, user }
+        Self { own, others: user.into_iter().collect() }
+    }
+
+    /// The same files and, after them, further ones that are only read, such as those that ssh's configuration names.
+    #[must_use]
+    pub fn and(&self, files: &[PathBuf]) -> Self {
+        let mut hosts = self.clone();
+        for file in files {
+            if *file != hosts.own && !hosts.others.contains(file) {
+                hosts.others.push(file.clone());
+            }
+        }
+        hosts
     }
 
     /// `<home>/known_hosts` and the user's `~/.ssh/known_hosts`.
@@ -152,7 +164,7 @@ impl KnownHosts {
 
     fn read(&self) -> Result<Vec<(PathBuf, String)>, Error> {
         let mut texts = Vec::new();
-        for path in std::iter::once(&self.own).chain(&self.user) {
+        for path in std::iter::once(&self.own).chain(&self.others) {
             match fs::read(path) {
                 // Names and keys are ASCII; a comment in another encoding must not hide the rest of the file.
                 Ok(bytes) => texts.push((path.clone(), String::from_utf8_lossy(&bytes).into_owned())),
@@ -235,9 +247,9 @@ fn names_host(hosts: &str, name: &str) -> bool {
     for pattern in hosts.split(',') {
         match pattern.strip_prefix('!') {
             // One negation that matches takes the whole line away.
-            Some(pattern) if matches_pattern(pattern, name) => return false,
+            Some(pattern) if matches_glob(&pattern.to_ascii_lowercase(), name) => return false,
             Some(_) => {}
-            None => found |= matches_pattern(pattern, name),
+            None => found |= matches_glob(&pattern.to_ascii_lowercase(), name),
         }
     }
     found
@@ -248,34 +260,6 @@ fn matches_hash(hashed: &str, name: &str) -> Option<bool> {
     let mut mac = Hmac::<Sha1>::new_from_slice(&STANDARD.decode(salt).ok()?).ok()?;
     mac.update(name.as_bytes());
     Some(mac.verify_slice(&STANDARD.decode(hash).ok()?).is_ok())
-}
-
-/// `*` for any run, `?` for any one character. Backtracks to the last star only, so a hostile pattern costs no more than
-/// its length times the name's.
-fn matches_pattern(pattern: &str, name: &str) -> bool {
-    let pattern = pattern.to_ascii_lowercase();
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    let (mut p, mut n) = (0, 0);
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                n = from + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod transport;
 pub use address::Address;
 pub use bootstrap::{DeployReport, DeviceFacts};
 pub use builds::AgentBuild;
-pub use client::{BlobFile, DeviceClient};
+pub use client::{Blob, Caller, Content, DeviceClient};
 pub use device::{Connect, Device, LocalRoute, SshRoute};
 pub use error::{Category, Error, MismatchedKey};
 pub use host_key::HostKey;

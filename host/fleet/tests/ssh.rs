@@ -3,7 +3,7 @@
 //! Without OpenSSH the tests say that they are skipped, and fail where `CI=true` promises that it is there.
 
 use edgewise_fleet::{
-    Address, AgentBuild, BlobFile, Category, Connect, Device, Error, Event, Exit, HostKey, KnownHosts, LocalRoute, SendError,
+    Address, AgentBuild, Blob, Caller, Category, Connect, Device, Error, Event, Exit, HostKey, KnownHosts, LocalRoute, SendError,
     SshRoute, SshSession, SshSettings, SshTransport, Transport, fetch_host_key,
 };
 use edgewise_protocol::{AgentHello, AgentMessage, BlobId, BlobState, ErrorCode, MAGIC, OrtLibrary, encode_control};
@@ -28,6 +28,10 @@ struct Server {
 }
 
 /// A running server, or `None` with a visible word where there is no OpenSSH.
+fn caller() -> Caller {
+    Caller { owner: "ann@lab".into(), lease: "device".into() }
+}
+
 fn server() -> Option<Server> {
     if !Path::new(SSHD).exists() {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI=true, but there is no {SSHD}");
@@ -352,7 +356,7 @@ fn the_agent_is_put_there_once_and_mended_when_damaged() {
     let store = server.path("device's home/edge wise");
     let route = route(&server, build.clone(), &store);
 
-    let mut device = Device::new("pi", Box::new(route.clone()));
+    let mut device = Device::new("pi", Box::new(route.clone()), caller());
     assert_eq!(device.hello().unwrap_or_else(|e| panic!("{e}\n{}", server.log())).version, "script");
     device.close();
     let place = store.join(format!("agents/x86_64-unknown-linux-musl-{}", &build.sha256()[..16]));
@@ -377,7 +381,7 @@ fn a_megabyte_agent_arrives_whole_and_its_death_is_told() {
     let Some(server) = server() else { return };
     let padding = "# ".to_owned() + &"é\\\u{1}\r".repeat(700_000);
     let then = format!("head -c 1 >/dev/null; echo 'out of ideas' >&2; exit 3\n{padding}");
-    let mut device = Device::new("pi", Box::new(route(&server, script_agent(&server, &then), &server.path("d"))));
+    let mut device = Device::new("pi", Box::new(route(&server, script_agent(&server, &then), &server.path("d"))), caller());
     let error = device.have(&[BlobId([1; 32])]).unwrap_err();
     let Error::AgentDied { end, .. } = &error else { panic!("{error}\n{}", server.log()) };
     assert_eq!((&end.exit, end.stderr.as_str()), (&Exit::Code(3), "out of ideas"));
@@ -399,7 +403,7 @@ fn a_device_without_a_place_or_a_build_says_so() {
     let mute = script_agent(&server, "");
     fs::write(mute.path(), "#!/bin/sh\necho no such luck >&2\nexit 4\n").unwrap();
     let mute = AgentBuild::open(mute.triple(), mute.path()).unwrap();
-    let error = Device::new("pi", Box::new(route(&server, mute, &server.path("d")))).hello().unwrap_err();
+    let error = Device::new("pi", Box::new(route(&server, mute, &server.path("d"))), caller()).hello().unwrap_err();
     assert!(matches!(error, Error::AgentStart { .. }) && error.to_string().contains("no such luck"), "{error}");
 }
 
@@ -422,11 +426,11 @@ fn the_real_agent_takes_blobs_once_over_ssh_and_from_here() {
     fs::write(&file, &content).unwrap();
     let sum = Command::new("sha256sum").arg(&file).output().unwrap();
     let blob: BlobId = String::from_utf8(sum.stdout).unwrap()[..64].parse().unwrap();
-    let blobs = [BlobFile { blob, size: content.len() as u64, path: file }];
+    let blobs = [Blob::file(blob, content.len() as u64, &file)];
     let never = AtomicBool::new(false);
 
     let build = AgentBuild::open("x86_64-unknown-linux-gnu", &path).unwrap();
-    let mut remote = Device::new("pi", Box::new(route(&server, build, &server.path("d"))));
+    let mut remote = Device::new("pi", Box::new(route(&server, build, &server.path("d"))), caller());
     let first = remote.ensure_blobs(&blobs, &never).unwrap_or_else(|e| panic!("{e}\n{}", server.log()));
     assert_eq!(first, content.len() as u64);
     assert_eq!(remote.ensure_blobs(&blobs, &never).unwrap(), 0);
@@ -436,11 +440,11 @@ fn the_real_agent_takes_blobs_once_over_ssh_and_from_here() {
     let description = remote.describe(&OrtLibrary::Default).unwrap();
     assert!(description.stored_bytes >= content.len() as u64, "{description:?}");
     // What arrived is checked by its hash there: another file under this name is refused.
-    let forged = BlobFile { blob: BlobId([9; 32]), ..blobs[0].clone() };
+    let forged = Blob { id: BlobId([9; 32]), ..blobs[0].clone() };
     let error = remote.ensure_blobs(&[forged], &never).unwrap_err();
     assert!(matches!(error, Error::Device { code: ErrorCode::HashMismatch, .. }), "{error}");
 
-    let mut local = Device::new("local", Box::new(LocalRoute { agent: path, store: server.path("local store") }));
+    let mut local = Device::new("local", Box::new(LocalRoute { agent: path, store: server.path("local store") }), caller());
     assert_eq!(local.ensure_blobs(&blobs, &never).unwrap(), 0);
     assert_eq!(local.have(&[blob]).unwrap(), [BlobState::Complete]);
 }

@@ -7,7 +7,7 @@
 mod measure;
 mod upload;
 
-pub use upload::{BlobFile, Piece};
+pub use upload::{Blob, Content};
 
 use crate::{End, Error, Event, Exit, SendError, Transport, transport::printable};
 use edgewise_protocol::{

@@ -24,36 +24,34 @@ const SETTLE: Duration = Duration::from_mins(2);
 /// For a device that hashes a file of its own, in bytes per second at least.
 const HASHING: u64 = 10 << 20;
 
-/// A blob and the files whose bytes, one after the other, are its content.
+/// A blob and where its bytes are on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobFile {
+pub struct Blob<'a> {
     /// Its SHA-256; the caller knows it, and the device checks it.
-    pub blob: BlobId,
+    pub id: BlobId,
     /// Its size, in bytes.
     pub size: u64,
-    /// Where its bytes are on the host.
-    pub pieces: Vec<Piece>,
+    /// Its bytes.
+    pub content: Content<'a>,
 }
 
-/// Bytes of a file.
+/// Bytes of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    /// The file.
-    pub path: PathBuf,
-    /// Where in it.
-    pub offset: u64,
-    /// How many, in bytes.
-    pub bytes: u64,
+pub enum Content<'a> {
+    /// All of a file.
+    File(PathBuf),
+    /// These, one after the other; views of a mapped file as a rule.
+    Memory(Vec<&'a [u8]>),
 }
 
-impl BlobFile {
+impl Blob<'_> {
     /// A blob that is one whole file.
-    pub fn whole(blob: BlobId, size: u64, path: &Path) -> Self {
-        Self { blob, size, pieces: vec![Piece { path: path.to_owned(), offset: 0, bytes: size }] }
+    pub fn file(id: BlobId, size: u64, path: &Path) -> Self {
+        Self { id, size, content: Content::File(path.to_owned()) }
     }
 }
 
-/// Reads blobs piece by piece; the last file stays open, for neighbours come from the same one.
+/// Reads blobs piece by piece; the file in work stays open.
 #[derive(Default)]
 struct Reader {
     open: Option<(PathBuf, File)>,
@@ -68,45 +66,47 @@ impl Reader {
         Ok(&self.open.as_ref().expect("it was just opened").1)
     }
 
-    /// Checks that the files hold the blob, before the device hears of it.
-    fn check(&mut self, blob: &BlobFile) -> Result<(), Error> {
-        let bad = |path: &Path, what: String| {
-            Err(Error::File { action: "read", path: path.into(), source: io::Error::new(io::ErrorKind::InvalidData, what) })
-        };
-        for piece in &blob.pieces {
-            let failed = |source| Error::File { action: "read", path: piece.path.clone(), source };
-            let length = self.file(&piece.path)?.metadata().map_err(failed)?.len();
-            if piece.offset.checked_add(piece.bytes).is_none_or(|end| end > length) {
-                return bad(&piece.path, format!("it has {length} bytes, not {}", piece.offset.saturating_add(piece.bytes)));
-            }
+    /// Checks that a file has the blob's size, before the device hears of it.
+    fn check(&mut self, blob: &Blob<'_>) -> Result<(), Error> {
+        let Content::File(path) = &blob.content else { return Ok(()) };
+        let failed = |source| Error::File { action: "read", path: path.clone(), source };
+        let size = self.file(path)?.metadata().map_err(failed)?.len();
+        if size == blob.size {
+            return Ok(());
         }
-        let total = blob.pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(piece.bytes));
-        let named = blob.pieces.first().map_or(Path::new("nothing"), |piece| &piece.path);
-        if total == blob.size { Ok(()) } else { bad(named, format!("its pieces have {total} bytes, not {}", blob.size)) }
+        Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("it has {size} bytes, not {}", blob.size))))
     }
 
     /// Fills `into` with the blob's bytes from `at` on.
-    fn read(&mut self, blob: &BlobFile, at: u64, into: &mut [u8]) -> Result<(), Error> {
-        let (mut start, mut done) = (0, 0);
-        for piece in &blob.pieces {
-            let from = (at + done as u64).saturating_sub(start);
-            if from < piece.bytes && done < into.len() {
-                let n = ((piece.bytes - from) as usize).min(into.len() - done);
-                self.file(&piece.path)?
-                    .read_exact_at(&mut into[done..done + n], piece.offset + from)
-                    .map_err(|source| Error::File { action: "read", path: piece.path.clone(), source })?;
-                done += n;
+    fn read(&mut self, blob: &Blob<'_>, at: u64, into: &mut [u8]) -> Result<(), Error> {
+        match &blob.content {
+            Content::File(path) => self.file(path)?.read_exact_at(into, at).map_err(|source| Error::File {
+                action: "read",
+                path: path.clone(),
+                source,
+            }),
+            Content::Memory(pieces) => {
+                let (mut start, mut done) = (0, 0);
+                for piece in pieces {
+                    let from = (at as usize + done).saturating_sub(start);
+                    if from < piece.len() && done < into.len() {
+                        let n = (piece.len() - from).min(into.len() - done);
+                        into[done..done + n].copy_from_slice(&piece[from..from + n]);
+                        done += n;
+                    }
+                    start += piece.len();
+                }
+                assert_eq!(done, into.len(), "a blob in memory is as long as its size says");
+                Ok(())
             }
-            start += piece.bytes;
         }
-        Ok(())
     }
 }
 
 /// An upload that has no reply yet.
 struct Upload<'a> {
     id: u32,
-    blob: &'a BlobFile,
+    blob: &'a Blob<'a>,
     /// The next byte to send, once the device has said where to start.
     next: Option<u64>,
     acked: u64,
@@ -131,21 +131,21 @@ impl DeviceClient {
     /// [`Error::File`], [`Error::Device`], [`Error::Cancelled`], and those that break the connection.
     pub fn ensure_blobs(
         &mut self,
-        blobs: &[BlobFile],
+        blobs: &[Blob<'_>],
         shares_files: bool,
         sent: &mut u64,
         cancel: &AtomicBool,
     ) -> Result<(), Error> {
         let mut known = std::collections::HashSet::with_capacity(blobs.len());
-        let wanted: Vec<&BlobFile> = blobs.iter().filter(|blob| known.insert(blob.blob)).collect();
-        let states = self.have(&wanted.iter().map(|blob| blob.blob).collect::<Vec<_>>())?;
+        let wanted: Vec<&Blob<'_>> = blobs.iter().filter(|blob| known.insert(blob.id)).collect();
+        let states = self.have(&wanted.iter().map(|blob| blob.id).collect::<Vec<_>>())?;
         let missing = wanted.into_iter().zip(states).filter(|(_, state)| *state != BlobState::Complete).map(|(blob, _)| blob);
         if shares_files {
             for blob in missing {
                 self.cancelled(cancel)?;
-                match &blob.pieces[..] {
-                    [piece] if piece.offset == 0 => self.take(blob, &piece.path)?,
-                    _ => self.put(&[blob], sent, cancel)?,
+                match &blob.content {
+                    Content::File(path) => self.take(blob, path)?,
+                    Content::Memory(_) => self.put(&[blob], sent, cancel)?,
                 }
             }
             return Ok(());
@@ -154,12 +154,12 @@ impl DeviceClient {
     }
 
     /// Has the device read a blob from a file that it shares with the host.
-    fn take(&mut self, blob: &BlobFile, path: &Path) -> Result<(), Error> {
+    fn take(&mut self, blob: &Blob<'_>, path: &Path) -> Result<(), Error> {
         let failed = |source| Error::File { action: "name", path: path.into(), source };
         let absolute = std::path::absolute(path).map_err(failed)?.into_os_string().into_string();
         let path = absolute.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8")))?;
         let limit = SETTLE + Duration::from_secs(blob.size / HASHING);
-        match self.call(Request::Take { blob: blob.blob, size: blob.size, path }, limit)? {
+        match self.call(Request::Take { blob: blob.id, size: blob.size, path }, limit)? {
             Reply::Stored => Ok(()),
             other => Err(self.wrong_reply(&other)),
         }
@@ -169,9 +169,9 @@ impl DeviceClient {
     ///
     /// # Errors
     /// As [`Self::ensure_blobs`]. The first error ends it; what the device has of the others stays there.
-    pub fn put(&mut self, blobs: &[&BlobFile], sent: &mut u64, cancel: &AtomicBool) -> Result<(), Error> {
+    pub fn put(&mut self, blobs: &[&Blob<'_>], sent: &mut u64, cancel: &AtomicBool) -> Result<(), Error> {
         let mut reader = Reader::default();
-        let mut waiting: VecDeque<&BlobFile> = blobs.iter().copied().collect();
+        let mut waiting: VecDeque<&Blob<'_>> = blobs.iter().copied().collect();
         let mut open: VecDeque<Upload<'_>> = VecDeque::new();
         let mut failure = None;
         let (mut chunk, mut piece) = (Vec::new(), vec![0; MAX_CHUNK]);
@@ -260,13 +260,13 @@ impl DeviceClient {
     fn announce<'a>(
         &mut self,
         reader: &mut Reader,
-        waiting: &mut VecDeque<&'a BlobFile>,
+        waiting: &mut VecDeque<&'a Blob<'a>>,
         open: &mut VecDeque<Upload<'a>>,
     ) -> Result<(), Error> {
         while open.len() < OPEN && (open.is_empty() || open.iter().map(Upload::unsent).sum::<u64>() < ANNOUNCED) {
             let Some(blob) = waiting.pop_front() else { break };
             reader.check(blob)?;
-            let id = self.request(Request::Put { blob: blob.blob, size: blob.size })?;
+            let id = self.request(Request::Put { blob: blob.id, size: blob.size })?;
             open.push_back(Upload { id, blob, next: None, acked: 0, given_up: false });
         }
         Ok(())

@@ -1,11 +1,14 @@
 //! A child process of this one, over pipes.
 
-use super::{End, Event, Exit, INCOMING_PIECES, OUTGOING_MESSAGES, READ_SIZE, SendError, Transport, tail::Tail};
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use super::{
+    End, Event, Exit, INCOMING_PIECES, OUTGOING_MESSAGES, Process, READ_SIZE, SendError, Transport, Words, queues,
+    queues::Queues,
+};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::{
     io::{self, Read, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,15 +20,15 @@ use std::{
 /// Time a child gets to end by itself once its stdout is closed.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// A worker that outlives the agent may keep stderr open: it is not waited for longer.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// A child process of this one.
 pub struct LocalTransport {
-    /// `None` once stdin is closed.
-    outgoing: Option<Sender<Vec<u8>>>,
-    incoming: Receiver<Event>,
+    queues: Queues,
     moved: Arc<AtomicU64>,
     /// Shared with the reader, which reaps; the lock makes sure that a reaped process's number is never signalled.
     child: Arc<Mutex<Child>>,
-    end: Option<End>,
 }
 
 impl LocalTransport {
@@ -43,39 +46,22 @@ impl LocalTransport {
         };
         let child = Arc::new(Mutex::new(child));
         let moved = Arc::new(AtomicU64::new(0));
-        let tail = Arc::new(Mutex::new(Tail::default()));
         let (outgoing, to_send) = bounded(OUTGOING_MESSAGES);
         let (received, incoming) = bounded(INCOMING_PIECES);
-        // Dropped by the reader of stderr, which tells the reader of stdout that it saw everything.
-        let (stderr_open, stderr_done) = bounded::<()>(0);
+        let words = Words::collect(stderr, "agent-stderr")?;
         {
             let moved = Arc::clone(&moved);
             thread::Builder::new().name("agent-stdin".into()).spawn(move || write_all(stdin, &to_send, &moved))?;
-        }
-        {
-            let tail = Arc::clone(&tail);
-            thread::Builder::new().name("agent-stderr".into()).spawn(move || {
-                drain(stderr, &tail);
-                drop(stderr_open);
-            })?;
         }
         {
             let child = Arc::clone(&child);
             thread::Builder::new().name("agent-stdout".into()).spawn(move || {
                 let why = read_all(stdout, &received);
                 let exit = reap(&child, why);
-                // A worker that outlives the agent may keep stderr open: do not wait for it long.
-                let _ = stderr_done.recv_timeout(Duration::from_millis(200));
-                let stderr = tail.lock().unwrap_or_else(PoisonError::into_inner).text();
-                let _ = received.send(Event::Ended(End { exit, stderr }));
+                let _ = received.send(Event::Ended(End { exit, stderr: words.text(LAST_WORDS) }));
             })?;
         }
-        Ok(Self { outgoing: Some(outgoing), incoming, moved, child, end: None })
-    }
-
-    fn kill(&self) {
-        // A process that has ended already is what we want.
-        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        Ok(Self { queues: Queues::new(outgoing, incoming), moved, child })
     }
 }
 
@@ -86,13 +72,6 @@ fn write_all(mut stdin: ChildStdin, messages: &Receiver<Vec<u8>>, moved: &Atomic
             return;
         }
         moved.fetch_add(message.len() as u64, Ordering::Relaxed);
-    }
-}
-
-fn drain(mut stderr: ChildStderr, tail: &Mutex<Tail>) {
-    let mut buffer = [0; 4096];
-    while let Ok(n @ 1..) = stderr.read(&mut buffer) {
-        tail.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..n]);
     }
 }
 
@@ -151,36 +130,11 @@ fn exit_of(status: ExitStatus) -> Exit {
 
 impl Transport for LocalTransport {
     fn send(&mut self, message: &mut Vec<u8>, deadline: Instant) -> Result<(), SendError> {
-        let Some(outgoing) = &self.outgoing else { return Err(SendError::Closed) };
-        match outgoing.send_deadline(std::mem::take(message), deadline) {
-            Ok(()) => Ok(()),
-            Err(SendTimeoutError::Timeout(back)) => {
-                *message = back;
-                Err(SendError::Timeout)
-            }
-            Err(SendTimeoutError::Disconnected(back)) => {
-                *message = back;
-                Err(SendError::Closed)
-            }
-        }
+        self.queues.send(message, deadline)
     }
 
     fn receive(&mut self, deadline: Instant) -> Option<Event> {
-        if self.end.is_some() {
-            return None;
-        }
-        let event = match self.incoming.recv_deadline(deadline) {
-            Ok(event) => event,
-            Err(RecvTimeoutError::Timeout) => return None,
-            // Only a panic of the reader ends the queue without an end.
-            Err(RecvTimeoutError::Disconnected) => {
-                Event::Ended(End { exit: Exit::Lost("the agent's reader failed".into()), stderr: String::new() })
-            }
-        };
-        if let Event::Ended(end) = &event {
-            self.end = Some(end.clone());
-        }
-        Some(event)
+        self.queues.receive(deadline)
     }
 
     fn bytes_moved(&self) -> u64 {
@@ -191,23 +145,28 @@ impl Transport for LocalTransport {
     fn set_quiet(&mut self, _quiet: bool) {}
 
     fn close(&mut self, patience: Duration) -> End {
-        self.outgoing = None;
-        let mut deadline = Instant::now() + patience;
-        loop {
-            if let Some(end) = &self.end {
-                return end.clone();
-            }
-            if self.receive(deadline).is_none() {
-                self.kill();
-                deadline = Instant::now() + Duration::from_secs(10);
-            }
-        }
+        queues::close(self, patience)
+    }
+}
+
+impl Process for LocalTransport {
+    fn finish(&mut self) {
+        self.queues.finish();
+    }
+
+    fn ended(&self) -> Option<&End> {
+        self.queues.end()
+    }
+
+    fn force(&mut self) {
+        // A process that has ended already is what we want.
+        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).kill();
     }
 }
 
 impl Drop for LocalTransport {
     fn drop(&mut self) {
-        if self.end.is_none() {
+        if self.ended().is_none() {
             self.close(Duration::from_secs(2));
         }
     }

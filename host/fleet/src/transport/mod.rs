@@ -3,15 +3,19 @@
 //! Contract: whatever is sent arrives in order or the stream ends; memory is bounded both ways; a send never blocks behind
 //! an unread receive. The last event is always [`Event::Ended`], exactly once.
 
+mod adb;
 mod local;
 mod poll;
 mod pump;
+mod queues;
 mod ssh;
 mod tail;
 
+pub use adb::AdbTransport;
 pub use local::LocalTransport;
+pub(crate) use queues::{Output, Process, close, run};
 pub use ssh::SshTransport;
-pub(crate) use tail::printable;
+pub(crate) use tail::{Tail, Words, printable};
 
 use std::{
     fmt,
@@ -24,9 +28,6 @@ pub(crate) const OUTGOING_MESSAGES: usize = 16;
 pub(crate) const INCOMING_PIECES: usize = 64;
 /// Most bytes that are read at once.
 pub(crate) const READ_SIZE: usize = 64 << 10;
-
-/// Pieces in which a file becomes messages, in bytes.
-pub(crate) const INPUT_PIECE: usize = 256 << 10;
 
 /// What comes from the process.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 use super::{
     End, Event, Exit, READ_SIZE,
     poll::{Interest, Sleeper},
-    tail::Tail,
+    tail::{Tail, Words},
 };
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use ssh2::{BlockDirections, Channel, Session};
@@ -28,6 +28,8 @@ use std::{
 const STALL: Duration = Duration::from_secs(30);
 /// Time for the end to arrive once nothing can be sent any more.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time for the program in between to say why it ended.
+const LAST_WORDS_OF_PROXY: Duration = Duration::from_millis(500);
 /// Idle time after which a keepalive is sent.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// libssh2's code for "would block" (`LIBSSH2_ERROR_EAGAIN`).
@@ -53,6 +55,8 @@ pub(crate) struct Shared {
 pub(crate) struct Pump {
     pub(crate) session: Session,
     pub(crate) channel: Channel,
+    /// What the program that the connection leads through says, if there is one.
+    pub(crate) proxy: Option<Words>,
     pub(crate) outgoing: Receiver<Vec<u8>>,
     pub(crate) incoming: Sender<Event>,
     pub(crate) shared: Arc<Shared>,
@@ -97,7 +101,7 @@ impl Pump {
         let outcome = self.pump(&mut state);
         let exit = match outcome {
             Ok(()) => self.goodbye(),
-            Err(why) => Exit::Lost(why),
+            Err(why) => Exit::Lost(self.with_proxy(why)),
         };
         let usable = !matches!(exit, Exit::Lost(_));
         // What was received before the end comes before it. A receiver that is gone takes neither.
@@ -110,6 +114,13 @@ impl Pump {
         self.session.set_timeout(GOODBYE_MS);
         drop(self.channel);
         usable.then_some(self.session)
+    }
+
+    /// Why the connection broke, with what the program in between said about it.
+    fn with_proxy(&self, why: String) -> String {
+        let aborted = self.shared.abort.load(Ordering::Acquire);
+        let said = self.proxy.as_ref().filter(|_| !aborted).map(|words| words.text(LAST_WORDS_OF_PROXY)).unwrap_or_default();
+        if said.is_empty() { why } else { format!("{why}; the proxy said: {said}") }
     }
 
     fn pump(&mut self, state: &mut State) -> Result<(), String> {

@@ -1,6 +1,14 @@
 //! The last bytes of a process's stderr, made safe to print.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    io::Read,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, bounded};
 
 /// Enough for a panic message with a few frames.
 const KEPT: usize = 4 << 10;
@@ -19,6 +27,37 @@ impl Tail {
 
     pub(crate) fn text(&self) -> String {
         printable(&self.0.iter().copied().collect::<Vec<_>>())
+    }
+}
+
+/// The last words of a helper process, collected by a thread for as long as its stderr is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Words {
+    tail: Arc<Mutex<Tail>>,
+    /// Disconnected once everything was read.
+    done: Receiver<()>,
+}
+
+impl Words {
+    /// Reads `stderr` to its end, in a thread of this name.
+    pub(crate) fn collect(mut stderr: impl Read + Send + 'static, thread: &str) -> std::io::Result<Self> {
+        let tail = Arc::new(Mutex::new(Tail::default()));
+        let (open, done) = bounded::<()>(0);
+        let words = Self { tail: Arc::clone(&tail), done };
+        thread::Builder::new().name(thread.into()).spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = stderr.read(&mut buffer) {
+                tail.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..n]);
+            }
+            drop(open);
+        })?;
+        Ok(words)
+    }
+
+    /// What was said, once all of it is known or `patience` is over: a process of the helper's may keep its stderr open.
+    pub(crate) fn text(&self, patience: Duration) -> String {
+        let _ = self.done.recv_timeout(patience);
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).text()
     }
 }
 
