@@ -126,6 +126,13 @@ impl ModelConfig {
                 self.num_heads, self.num_kv_heads
             )));
         }
+        let attention = self.num_heads as u64 * self.head_dim as u64;
+        if attention > 1 << 24 {
+            return Err(Error::BadConfig(format!(
+                "{} attention heads of {} are {attention} wide",
+                self.num_heads, self.head_dim
+            )));
+        }
         if !self.head_dim.is_multiple_of(2) {
             return Err(Error::BadConfig(format!("head_dim {} is odd, rotary positions need pairs", self.head_dim)));
         }

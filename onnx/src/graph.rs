@@ -70,6 +70,11 @@ impl GraphBuilder {
         Self { data_files, ..Self::default() }
     }
 
+    /// The tensors of a data file, in order.
+    pub(crate) fn in_file(&self, file: usize) -> Vec<&Placed> {
+        self.placed.iter().filter(|placed| placed.file == file).collect()
+    }
+
     /// Adds a node with one output, which carries `name`.
     pub(crate) fn node(&mut self, operator: &str, name: &str, inputs: &[&str], attributes: Vec<Attribute>) -> String {
         self.nodes.push(NodeProto {

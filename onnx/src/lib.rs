@@ -4,28 +4,49 @@
 //! the tokenizer, a configuration and a manifest. The same inputs give the same bytes on every machine, which is why nothing
 //! here uses the platform's mathematics library, clock or randomness, and why this crate knows no device and no transport:
 //! the host and the agent must be able to build the same artifact.
+//!
+//! A device gets the super-network once: a [`SuperNetworkIndex`] names its chunks, a [`Recipe`] says what to make of them, and
+//! [`ChunkedWeights`] are what an [`ArtifactWriter`] makes it of there.
 
 mod artifact;
+mod assembly;
 mod config;
 mod decoder;
 mod error;
 mod graph;
+mod hash;
+mod index;
+mod layout;
 mod manifest;
 pub mod proto;
 mod reading;
+mod recipe;
 mod rope;
+mod rows;
 mod slice;
+mod stream;
 pub mod testing;
 mod weights;
+mod writer;
 
-pub use artifact::{Artifact, ArtifactWriter, Extras};
+pub use artifact::Artifact;
+pub use assembly::Assembly;
 pub use config::{ModelConfig, RopeScaling, SubNetwork};
 pub use decoder::{INPUT_NUM_LOGITS, input_past, output_present};
 pub use error::Error;
+pub use hash::{ContentHash, NotAHash};
+pub use index::{
+    CHUNK_BYTES, Chunk, ChunkSource, ChunkedWeights, INDEX_SCHEMA, IndexedTensor, MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_INDEX_BYTES,
+    SuperNetworkIndex,
+};
+pub use layout::tensors;
 pub use manifest::{FileEntry, MANIFEST_SCHEMA, Manifest, Precision, ProbeFile, ProbeStep, Source};
 pub use reading::ArtifactWeights;
+pub use recipe::{MAX_RECIPE_BYTES, Recipe};
 pub use rope::rotary_tables;
+pub use rows::{RowSource, RowView};
 pub use weights::{ElementType, MappedWeights, TensorView, Weights, names};
+pub use writer::{ArtifactDigest, ArtifactWriter, Extras};
 
 /// File name of the graph inside an artifact.
 pub const MODEL_FILE: &str = "model.onnx";

@@ -1,6 +1,6 @@
 //! `manifest.json`: what an artifact is, and the hash of every file of it. Its own hash names the artifact.
 
-use crate::{Error, MANIFEST_FILE, ModelConfig, PROBE_FILE, SubNetwork};
+use crate::{ContentHash, Error, MANIFEST_FILE, ModelConfig, PROBE_FILE, SubNetwork};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
@@ -42,6 +42,13 @@ pub struct FileEntry {
     pub sha256: String,
     /// Its size.
     pub bytes: u64,
+}
+
+impl FileEntry {
+    /// The entry of a file with this content.
+    pub fn of(content: &[u8]) -> Self {
+        Self { sha256: ContentHash::of(content).to_string(), bytes: content.len() as u64 }
+    }
 }
 
 /// The content of `manifest.json`.

@@ -1,6 +1,7 @@
 //! Rotary position tables, computed with a portable mathematics library so that every platform gets the same bits.
 
 use crate::{ModelConfig, RopeScaling};
+use rayon::prelude::*;
 use std::f64::consts::PI;
 
 /// Cosines and sines of every position, each `[positions, head_dim / 2]` in row-major order.
@@ -8,8 +9,16 @@ use std::f64::consts::PI;
 /// Frequencies follow "RoFormer" (arXiv 2104.09864); Llama 3's stretching is that of its reference implementation.
 pub fn rotary_tables(config: &ModelConfig, positions: usize) -> (Vec<f32>, Vec<f32>) {
     let frequencies = frequencies(config);
-    let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
-    angles.map(|a| (libm::cos(a) as f32, libm::sin(a) as f32)).unzip()
+    let half = frequencies.len();
+    let (mut cosines, mut sines) = (vec![0.0; positions * half], vec![0.0; positions * half]);
+    let rows = cosines.par_chunks_mut(half).zip(sines.par_chunks_mut(half));
+    rows.enumerate().for_each(|(position, (cosines, sines))| {
+        for ((frequency, cosine), sine) in frequencies.iter().zip(cosines).zip(sines) {
+            let angle = position as f64 * frequency;
+            (*cosine, *sine) = (libm::cos(angle) as f32, libm::sin(angle) as f32);
+        }
+    });
+    (cosines, sines)
 }
 
 fn frequencies(config: &ModelConfig) -> Vec<f64> {

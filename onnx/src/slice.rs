@@ -1,6 +1,6 @@
 //! Prefix slices of tensors as single-precision bytes, transposed where ONNX wants `[in, out]`.
 
-use crate::{ElementType, Error, TensorView};
+use crate::{ElementType, RowView};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -10,30 +10,21 @@ const WIDE: usize = 64;
 /// two, where a cache holds only a few lines.
 const TALL: usize = 16;
 
-impl TensorView<'_> {
-    /// Checks the shape.
-    pub(crate) fn expect(self, name: &str, shape: &[usize]) -> Result<Self, Error> {
-        if self.shape == shape {
-            return Ok(self);
-        }
-        let problem = format!("has shape {:?}, the configuration says {shape:?}", self.shape);
-        Err(Error::BadTensor { name: name.to_owned(), problem })
-    }
-
-    fn row(&self, row: usize, column: usize, into: &mut [f32]) {
+impl RowView<'_> {
+    /// Part of a row, from `column` on.
+    fn part(&self, row: usize, column: usize, into: &mut [f32]) {
         let size = self.element.size();
-        let start = (row * self.shape.last().copied().unwrap_or(1) + column) * size;
-        decode(self.element, &self.bytes[start..start + into.len() * size], into);
+        decode(self.element, &self.row(row)[column * size..][..into.len() * size], into);
     }
 
     /// The first `into.len()` elements of a vector.
     pub(crate) fn prefix(&self, into: &mut [f32]) {
-        decode(self.element, &self.bytes[..into.len() * self.element.size()], into);
+        self.part(0, 0, into);
     }
 
     /// The first rows, `columns` columns of each, in row-major order.
     pub(crate) fn corner(&self, columns: usize, into: &mut [f32]) {
-        into.par_chunks_mut(columns).enumerate().for_each(|(row, into)| self.row(row, 0, into));
+        into.par_chunks_mut(columns).enumerate().for_each(|(row, into)| self.part(row, 0, into));
     }
 
     /// The first `rows` rows, transposed: `[columns, rows]` in row-major order, as many columns as there is room for.
@@ -44,7 +35,7 @@ impl TensorView<'_> {
             for first in (0..rows).step_by(TALL) {
                 let tall = TALL.min(rows - first);
                 for (row, line) in tile[..tall].iter_mut().enumerate() {
-                    self.row(first + row, block * WIDE, &mut line[..wide]);
+                    self.part(first + row, block * WIDE, &mut line[..wide]);
                 }
                 for column in 0..wide {
                     let line = &mut into[column * rows + first..][..tall];
@@ -75,29 +66,45 @@ fn decode(element: ElementType, bytes: &[u8], into: &mut [f32]) {
     }
 }
 
-/// The bytes of `values` as they stand in a little-endian file.
-pub(crate) fn little_endian(values: &[f32]) -> std::borrow::Cow<'_, [u8]> {
-    if cfg!(target_endian = "little") {
-        // SAFETY: any byte of an `f32` is a valid `u8`, and the length in bytes is that of the same slice.
-        std::borrow::Cow::Borrowed(unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) })
-    } else {
-        std::borrow::Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+/// Turns numbers into what they are in a little-endian file; nothing to do on little-endian machines.
+pub(crate) fn make_little_endian(values: &mut [f32]) {
+    if cfg!(target_endian = "big") {
+        for value in values {
+            *value = f32::from_bits(value.to_bits().to_le());
+        }
     }
+}
+
+/// The bytes of `values` as they are in memory.
+pub(crate) fn bytes_of(values: &[f32]) -> &[u8] {
+    // SAFETY: any byte of an `f32` is a valid `u8`, and the length in bytes is that of the same slice.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
+}
+
+/// The numbers whose bytes `memory` holds; `None` if it does not begin or end at a number's limit.
+pub(crate) fn numbers_in(memory: &mut [u8]) -> Option<&mut [f32]> {
+    // SAFETY: every four bytes are a valid `f32`, and `align_to_mut` keeps to its alignment.
+    let (before, values, after) = unsafe { memory.align_to_mut::<f32>() };
+    (before.is_empty() && after.is_empty()).then_some(values)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorView;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn transposed_corner_is_the_corner_transposed(rows in 1usize..40, columns in 1usize..150, r in 1usize..40, c in 1usize..150) {
+        fn transposed_corner_is_the_corner_transposed(rows in 1usize..40, columns in 1usize..150, r in 1usize..40, c in 1usize..150, segment in 1usize..20) {
             let (r, c) = (r.min(rows), c.min(columns));
             let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
             let shape = [rows, columns];
-            let bytes = little_endian(&values);
-            let view = TensorView { element: ElementType::F32, shape: &shape, bytes: &bytes };
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            // In one piece, and in segments of some rows.
+            let whole = RowView::from(TensorView { element: ElementType::F32, shape: &shape, bytes: &bytes });
+            let cut = RowView::new(ElementType::F32, &shape, bytes.chunks(segment * columns * 4));
+            for view in [whole, cut] {
             let (mut straight, mut turned) = (vec![f32::NAN; r * c], vec![f32::NAN; r * c]);
             view.corner(c, &mut straight);
             view.corner_transposed(r, &mut turned);
@@ -106,6 +113,7 @@ mod tests {
                     prop_assert_eq!(straight[i * c + j].to_bits(), values[i * columns + j].to_bits());
                     prop_assert_eq!(turned[j * r + i].to_bits(), values[i * columns + j].to_bits());
                 }
+            }
             }
         }
     }
@@ -116,11 +124,11 @@ mod tests {
         let values = [1.5f32, -0.099_975_586, 65504.0];
         let half: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
         let mut back = [0.0; 3];
-        TensorView { element: ElementType::F16, shape: &shape, bytes: &half }.prefix(&mut back);
+        RowView::from(TensorView { element: ElementType::F16, shape: &shape, bytes: &half }).prefix(&mut back);
         assert_eq!(back.map(f32::to_bits), values.map(f32::to_bits));
         let values = [1.5f32, -0.100_097_656, 3.0e38f32];
         let brain: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
-        TensorView { element: ElementType::Bf16, shape: &shape, bytes: &brain }.prefix(&mut back[..2]);
+        RowView::from(TensorView { element: ElementType::Bf16, shape: &shape, bytes: &brain }).prefix(&mut back[..2]);
         assert_eq!(back[..2], values[..2]);
     }
 }

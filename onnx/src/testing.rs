@@ -1,6 +1,6 @@
 //! Tiny models with random weights, for the tests of every crate that handles artifacts. Nothing here is used at run time.
 
-use crate::{Artifact, ArtifactWriter, Error, Extras, MappedWeights, ModelConfig, Source, SubNetwork, names};
+use crate::{Artifact, ArtifactWriter, Error, Extras, MappedWeights, ModelConfig, Source, SubNetwork, tensors};
 use safetensors::{Dtype, tensor::TensorView as SafeView};
 use std::path::Path;
 
@@ -40,32 +40,6 @@ fn noise(state: &mut u64) -> f32 {
     ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
 }
 
-/// Shapes of every tensor of a model, by name.
-pub fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
-    let (h, v, m) = (config.hidden_size, config.vocab_size, config.mlp_size);
-    let (q, kv) = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
-    let mut out = vec![(names::EMBEDDING.to_owned(), vec![v, h]), (names::FINAL_NORM.to_owned(), vec![h])];
-    if !config.tied_embeddings {
-        out.push((names::OUTPUT.to_owned(), vec![v, h]));
-    }
-    for layer in 0..config.num_layers {
-        for norm in names::NORMS {
-            out.push((names::weight(layer, norm), vec![h]));
-        }
-        let attention = names::ATTENTION.into_iter().zip([[q, h], [kv, h], [kv, h], [h, q]]);
-        let mlp = names::MLP.into_iter().zip([[m, h], [m, h], [h, m]]);
-        for (parts, bias) in [(attention.collect::<Vec<_>>(), config.attention_bias), (mlp.collect(), config.mlp_bias)] {
-            for (part, shape) in parts {
-                if bias {
-                    out.push((names::bias(layer, part), vec![shape[0]]));
-                }
-                out.push((names::weight(layer, part), shape.to_vec()));
-            }
-        }
-    }
-    out
-}
-
 /// Writes random weights of `config` as `model.safetensors`.
 ///
 /// # Errors
@@ -86,8 +60,7 @@ pub fn write_checkpoint_with(
 ) -> Result<(), Error> {
     let path = folder.join("model.safetensors");
     let mut state = seed;
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes(config)
-        .into_iter()
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors(config)
         .map(|(name, shape)| {
             // Scaled like trained weights: norms near one, projections that keep the variance.
             let norm = name.contains("norm");

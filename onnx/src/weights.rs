@@ -3,14 +3,16 @@
 use crate::Error;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
+    fs::{File, Metadata},
     path::{Path, PathBuf},
 };
 
 /// Element types that weights may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ElementType {
     /// IEEE single precision.
     F32,
@@ -83,9 +85,16 @@ struct Entry {
     range: std::ops::Range<usize>,
 }
 
+struct Opened {
+    path: PathBuf,
+    map: Mmap,
+    /// Of the file that is mapped, whatever lies at the path by now.
+    metadata: Metadata,
+}
+
 /// Safetensors files of a folder, mapped into memory.
 pub struct MappedWeights {
-    files: Vec<(PathBuf, Mmap)>,
+    files: Vec<Opened>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -131,12 +140,13 @@ impl MappedWeights {
     fn add(&mut self, path: &Path) -> Result<(), Error> {
         let bad = |reason: String| Error::Safetensors { path: path.to_owned(), reason };
         let file = File::open(path).map_err(Error::io("open", path))?;
+        let metadata = file.metadata().map_err(Error::io("look at", path))?;
         // SAFETY: the map is only read; a file that another process changes meanwhile gives wrong numbers, not wrong types,
         // since every element type accepts every bit pattern. Truncation meanwhile is the one fault that is not caught.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| bad(e.to_string()))?;
+        let (header, tensors) = SafeTensors::read_metadata(&map).map_err(|e| bad(e.to_string()))?;
         let start = header + 8;
-        for (name, info) in metadata.tensors() {
+        for (name, info) in tensors.tensors() {
             let element = match info.dtype {
                 Dtype::F32 => ElementType::F32,
                 Dtype::F16 => ElementType::F16,
@@ -154,13 +164,18 @@ impl MappedWeights {
                 return Err(bad(format!("tensor `{name}` is also in another file")));
             }
         }
-        self.files.push((path.to_owned(), map));
+        self.files.push(Opened { path: path.to_owned(), map, metadata });
         Ok(())
     }
 
     /// The mapped files.
     pub fn paths(&self) -> Vec<&Path> {
-        self.files.iter().map(|(path, _)| path.as_path()).collect()
+        self.files.iter().map(|file| file.path.as_path()).collect()
+    }
+
+    /// The mapped files and what the file system said of them when they were opened.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = (&Path, &Metadata)> {
+        self.files.iter().map(|file| (file.path.as_path(), &file.metadata))
     }
 
     /// Whether there is such a tensor.
@@ -177,7 +192,7 @@ impl MappedWeights {
 impl Weights for MappedWeights {
     fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
         let entry = self.entries.get(name).ok_or_else(|| Error::MissingTensor(name.to_owned()))?;
-        let bytes = &self.files[entry.file].1[entry.range.clone()];
+        let bytes = &self.files[entry.file].map[entry.range.clone()];
         Ok(TensorView { element: entry.element, shape: &entry.shape, bytes })
     }
 }

@@ -24,7 +24,7 @@ pub enum Outcome {
 
 /// One proposal.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trial {
+pub struct Proposal {
     /// What was proposed.
     pub candidate: Candidate,
     /// What became of it.
@@ -36,7 +36,7 @@ pub struct Trial {
 /// Where a study has several devices, the caller decides which values its search follows (one device's, or those of all).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
-    trials: Vec<Trial>,
+    proposals: Vec<Proposal>,
 }
 
 impl History {
@@ -47,22 +47,22 @@ impl History {
 
     /// Adds the next proposal.
     pub fn push(&mut self, candidate: Candidate, outcome: Outcome) {
-        self.trials.push(Trial { candidate, outcome });
+        self.proposals.push(Proposal { candidate, outcome });
     }
 
     /// The proposals in order.
-    pub fn trials(&self) -> &[Trial] {
-        &self.trials
+    pub fn proposals(&self) -> &[Proposal] {
+        &self.proposals
     }
 
     /// The number of proposals.
     pub fn len(&self) -> usize {
-        self.trials.len()
+        self.proposals.len()
     }
 
     /// Whether nothing was proposed yet.
     pub fn is_empty(&self) -> bool {
-        self.trials.is_empty()
+        self.proposals.is_empty()
     }
 
     /// The same proposals, with outcomes only for the first `known`.
@@ -72,21 +72,21 @@ impl History {
     #[must_use]
     pub fn as_of(&self, known: usize) -> Self {
         let mut out = self.clone();
-        out.trials.iter_mut().skip(known).for_each(|t| t.outcome = Outcome::Pending);
+        out.proposals.iter_mut().skip(known).for_each(|t| t.outcome = Outcome::Pending);
         out
     }
 
     pub(crate) fn proposed(&self) -> HashSet<&Candidate> {
-        self.trials.iter().map(|t| &t.candidate).collect()
+        self.proposals.iter().map(|t| &t.candidate).collect()
     }
 
-    /// Measured trials of `within` in fronts under constrained dominance: a trial that keeps the constraints comes before every
+    /// Measured proposals of `within` in fronts under constrained dominance: one that keeps the constraints comes before every
     /// one that does not, and those are ordered by how far they break them.
     pub(crate) fn fronts(&self, within: &[usize]) -> Result<Vec<Vec<usize>>, PointError> {
         let mut feasible: Vec<(usize, &[f64])> = Vec::new();
         let mut broken: Vec<(f64, usize)> = Vec::new();
         for &index in within {
-            match self.trials.get(index).map(|t| &t.outcome) {
+            match self.proposals.get(index).map(|t| &t.outcome) {
                 Some(Outcome::Measured { values, violation }) if *violation <= 0.0 => feasible.push((index, values)),
                 Some(Outcome::Measured { violation, .. }) => broken.push((*violation, index)),
                 _ => {}
@@ -103,7 +103,7 @@ impl History {
     }
 
     pub(crate) fn values(&self, index: usize) -> Option<&[f64]> {
-        match &self.trials.get(index)?.outcome {
+        match &self.proposals.get(index)?.outcome {
             Outcome::Measured { values, .. } => Some(values),
             _ => None,
         }
@@ -142,13 +142,13 @@ mod tests {
         let hidden = history().as_of(2);
         assert_eq!(hidden.len(), 6);
         assert_eq!(hidden.values(1), Some([2.0, 2.0].as_slice()));
-        assert!(hidden.trials()[2..].iter().all(|t| t.outcome == Outcome::Pending));
+        assert!(hidden.proposals()[2..].iter().all(|t| t.outcome == Outcome::Pending));
     }
 
     #[test]
     fn values_that_cannot_be_compared_are_an_error() {
         let mut h = history();
-        h.push(h.trials()[0].candidate.clone(), Outcome::Measured { values: vec![f64::NAN, 1.0], violation: 0.0 });
+        h.push(h.proposals()[0].candidate.clone(), Outcome::Measured { values: vec![f64::NAN, 1.0], violation: 0.0 });
         assert!(h.fronts(&[1, 6]).is_err());
     }
 }

@@ -7,24 +7,35 @@ mod candidate;
 mod constraint;
 mod history;
 mod hypervolume;
+mod noise;
 mod objective;
 mod pareto;
+mod portability;
 mod sampler;
+mod schedule;
+mod sentinel;
 mod space;
 mod store;
 
 pub use candidate::{Candidate, CandidateError};
 pub use constraint::{Constraint, ConstraintError, Relation, violation};
-pub use history::{History, Outcome, Trial};
+pub use history::{History, Outcome, Proposal};
 pub use hypervolume::{hypervolume, reference_point};
+pub use noise::{
+    Comparison, Contender, DIFFERENCE, FrontMember, INDIFFERENCE, LEAST_TRIALS, MOST_TRIALS, Part, Reading, Rules, Spread,
+    Summary, Verdict, compare, median_of_trials, race, sum_of_trials, ties,
+};
 pub use objective::{Objective, ObjectiveError, parse_objectives};
-pub use pareto::{Interval, PointError, crowding_distances, dominates, front, front_within_noise, sort_fronts};
+pub use pareto::{PointError, crowding_distances, dominates, front, sort_fronts};
+pub use portability::{Agreement, Quantity, kendall, portability, spearman};
 pub use sampler::{
     DIAGONAL_LOCAL, DiagonalLocal, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, proposal_rng,
     propose, sampler,
 };
+pub use schedule::{Seat, seats};
+pub use sentinel::{SentinelPoint, sentinel_series};
 pub use space::{Dimension, PRESETS, Shape, Space, SpaceError, SpaceKind};
 pub use store::{
-    Artifact, Device, Drift, Error, Estimate, Failure, MeasurementRecord, Origin, Pending, Quality, Record, SCHEMA_VERSION,
-    Settings, SqliteStudy, StudyStore,
+    Artifact, Device, Energy, Error, Estimate, Failure, Form, Gap, Origin, Pending, Quality, Record, Role, SCHEMA_VERSION,
+    SENTINEL_SEAT, Session, Settings, SqliteStudy, StudyStore, Trial,
 };

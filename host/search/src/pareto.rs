@@ -29,22 +29,6 @@ pub enum PointError {
     Reference,
 }
 
-/// A value with its 95 % interval; an exact value has `low == high`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Interval {
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
-
-impl Interval {
-    /// A value that is known exactly.
-    pub const fn exact(value: f64) -> Self {
-        Self { low: value, high: value }
-    }
-}
-
 pub(crate) fn check<P: AsRef<[f64]>>(points: &[P], expected: usize) -> Result<(), PointError> {
     for (index, point) in points.iter().enumerate() {
         let point = point.as_ref();
@@ -89,33 +73,6 @@ pub fn front<P: AsRef<[f64]>>(points: &[P]) -> Result<Vec<usize>, PointError> {
 
 pub(crate) fn lexicographic(a: &[f64], b: &[f64]) -> Ordering {
     a.iter().zip(b).map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
-}
-
-/// Indices of the points that no other point dominates *for sure*: a point falls only to one whose intervals end at or before
-/// its own begin in every coordinate, and before it in at least one. Holds every point of [`front`] and those tied with it
-/// within noise.
-///
-/// # Errors
-/// [`PointError`] where points cannot be compared; an interval whose ends are swapped counts as not finite.
-pub fn front_within_noise<P: AsRef<[Interval]>>(points: &[P]) -> Result<Vec<usize>, PointError> {
-    let expected = points.first().map_or(1, |p| p.as_ref().len());
-    if expected == 0 {
-        return Err(PointError::NoCoordinates);
-    }
-    for (index, point) in points.iter().enumerate() {
-        let point = point.as_ref();
-        if point.len() != expected {
-            return Err(PointError::Dimensions { index, found: point.len(), expected });
-        }
-        if !point.iter().all(|i| i.low.is_finite() && i.high.is_finite() && i.low <= i.high) {
-            return Err(PointError::NotFinite { index });
-        }
-    }
-    let surely = |a: &[Interval], b: &[Interval]| {
-        a.iter().zip(b).all(|(x, y)| x.high <= y.low) && a.iter().zip(b).any(|(x, y)| x.high < y.low)
-    };
-    let beaten = |p: &P| points.iter().any(|q| surely(q.as_ref(), p.as_ref()));
-    Ok((0..points.len()).filter(|&i| !beaten(&points[i])).collect())
 }
 
 /// All points in fronts: the first is [`front`], the next is the front of what is left, and so on.
@@ -192,16 +149,6 @@ mod tests {
                 }
             }
         }
-
-        #[test]
-        fn noise_only_adds_points(points in points(), noise in 0.0f64..3.0) {
-            let exact: Vec<Vec<Interval>> = points.iter().map(|p| p.iter().map(|&x| Interval::exact(x)).collect()).collect();
-            prop_assert_eq!(front_within_noise(&exact).unwrap(), front(&points).unwrap());
-            let wide: Vec<Vec<Interval>> =
-                points.iter().map(|p| p.iter().map(|&x| Interval { low: x - noise, high: x + noise }).collect()).collect();
-            let kept = front_within_noise(&wide).unwrap();
-            prop_assert!(front(&points).unwrap().iter().all(|i| kept.contains(i)));
-        }
     }
 
     #[test]
@@ -214,7 +161,6 @@ mod tests {
         assert_eq!(front(&[vec![1.0, f64::NAN]]), Err(PointError::NotFinite { index: 0 }));
         assert_eq!(sort_fronts(&[vec![1.0, 1.0], vec![1.0]]), Err(PointError::Dimensions { index: 1, found: 1, expected: 2 }));
         assert_eq!(front(&[Vec::new()]), Err(PointError::NoCoordinates));
-        assert_eq!(front_within_noise(&[[Interval { low: 2.0, high: 1.0 }]]), Err(PointError::NotFinite { index: 0 }));
         assert_eq!(front::<Vec<f64>>(&[]), Ok(Vec::new()));
     }
 

@@ -2,7 +2,8 @@
 #![cfg(unix)]
 
 use edgewise_search::{
-    Candidate, Dimension, Estimate, MeasurementRecord, Objective, Origin, Quality, Settings, Space, SqliteStudy, StudyStore,
+    Candidate, Dimension, Estimate, Form, Objective, Origin, Quality, Role, SENTINEL_SEAT, Settings, Space, SqliteStudy,
+    StudyStore, Trial,
 };
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,16 +30,20 @@ fn settings() -> Settings {
     }
 }
 
-fn measurement(n: u32) -> MeasurementRecord {
+/// The trial of the candidate that was proposed `n`th: two to a block, the baseline on its seat.
+fn trial(n: u32) -> Trial {
     let estimate = Estimate { median: f64::from(n), ci95: [0.0, 1.0], n };
-    MeasurementRecord {
+    Trial {
         device: DEVICE.to_owned(),
+        block: n / 2,
+        seat: if n == 0 { SENTINEL_SEAT } else { 1 + n % 2 },
+        role: Role::Screen,
+        form: Form::Memory,
         runtime: "tract".to_owned(),
         precision: "fp32".to_owned(),
         ttft_ms: estimate,
         tpot_ms: estimate,
         peak_rss_bytes: 1,
-        energy_j_per_token: None,
         artifact_bytes: 1,
         bytes_sent: 1,
         converged: true,
@@ -47,6 +52,7 @@ fn measurement(n: u32) -> MeasurementRecord {
         ttft_ns: vec![u64::from(n); 200],
         tpot_ns: vec![u64::from(n); 2000],
         warmup_ns: Vec::new(),
+        energy: None,
         extra: serde_json::Value::Null,
     }
 }
@@ -73,8 +79,8 @@ fn writer() {
                 say("quality", &p.id);
             }
             for _ in p.devices {
-                study.store_measurement(&p.id, &measurement(p.candidate.mlp[0])).unwrap();
-                say("measurement", &p.id);
+                study.store_trial(&p.id, &trial(p.candidate.mlp[0] - 1)).unwrap();
+                say("trial", &p.id);
             }
         }
         let candidate = Candidate { layers: vec![0], width: 1, kv_groups: vec![1], mlp: vec![next + 1] };
@@ -121,7 +127,7 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
             let record = records.iter().find(|r| &r.id == id).unwrap_or_else(|| panic!("round {round}: {what} {id} is lost"));
             match what.as_str() {
                 "quality" => assert!(record.quality.is_some(), "round {round}: quality of {id}"),
-                "measurement" => assert_eq!(record.measurements, [measurement(record.candidate.mlp[0])], "round {round}: {id}"),
+                "trial" => assert_eq!(record.trials, [trial(record.candidate.mlp[0] - 1)], "round {round}: {id}"),
                 _ => assert_eq!(record.origins.len(), 1),
             }
         }
@@ -129,6 +135,6 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
             assert_eq!(record.origins, [Origin::search(n as u32)], "round {round}: a gap in the series");
         }
     }
-    let measured = acknowledged.iter().filter(|(what, _)| what == "measurement").count();
-    assert!(measured > 20, "only {measured} measurements were stored: nothing was tested");
+    let measured = acknowledged.iter().filter(|(what, _)| what == "trial").count();
+    assert!(measured > 20, "only {measured} trials were stored: nothing was tested");
 }

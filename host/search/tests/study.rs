@@ -1,8 +1,8 @@
 //! The study in its file: what is stored is there afterwards, once, and foreign files are refused.
 
 use edgewise_search::{
-    Artifact, Candidate, Device, Dimension, Drift, Error, Estimate, Failure, MeasurementRecord, Objective, Origin, Quality,
-    Settings, Space, SqliteStudy, StudyStore,
+    Artifact, Candidate, Device, Dimension, Energy, Error, Estimate, Failure, Form, Gap, Objective, Origin, Quality, Role,
+    Session, Settings, Space, SqliteStudy, StudyStore, Trial,
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -24,16 +24,19 @@ fn candidate(mlp: u32) -> Candidate {
     Candidate { layers: vec![0], width: 8, kv_groups: vec![8], mlp: vec![mlp] }
 }
 
-fn measurement(device: &str) -> MeasurementRecord {
+fn trial(device: &str, block: u32, seat: u32, role: Role) -> Trial {
     let estimate = Estimate { median: 2.5, ci95: [2.4, 2.6], n: 30 };
-    MeasurementRecord {
+    Trial {
         device: device.to_owned(),
+        block,
+        seat,
+        role,
+        form: Form::Memory,
         runtime: "ort".to_owned(),
         precision: "fp32".to_owned(),
         ttft_ms: estimate,
         tpot_ms: estimate,
         peak_rss_bytes: 1 << 33,
-        energy_j_per_token: None,
         artifact_bytes: 10,
         bytes_sent: 5,
         converged: true,
@@ -42,8 +45,17 @@ fn measurement(device: &str) -> MeasurementRecord {
         ttft_ns: vec![1, u64::MAX],
         tpot_ns: (0..64).collect(),
         warmup_ns: vec![9],
+        energy: None,
         extra: serde_json::json!({"threads": 2}),
     }
+}
+
+fn screen(device: &str, block: u32, seat: u32) -> Trial {
+    trial(device, block, seat, Role::Screen)
+}
+
+fn gap(device: &str, block: u32, seat: u32) -> Gap {
+    Gap { device: device.to_owned(), block, seat, status: "timed_out".to_owned(), message: "no answer".to_owned(), at_ms: 4 }
 }
 
 fn quality() -> Quality {
@@ -67,16 +79,28 @@ fn everything_comes_back_as_it_was_stored() {
     study.store_quality(&a, &quality()).unwrap();
     let artifact = Artifact { sha256: "cd".repeat(32), bytes: 10, parameters: 1000 };
     study.store_artifact(&a, &artifact).unwrap();
-    study.store_measurement(&a, &measurement("jetson")).unwrap();
+    // Stored in another order than they are read: block and seat count, not time.
+    let energy = Energy { sensor: "VDD_IN".to_owned(), joules_per_token: 0.1 + 0.2, idle_watts: 3.0, mean_watts: 7.25 };
+    let last = Trial { energy: Some(energy), form: Form::Files, ..trial("jetson", 10, 3, Role::Final) };
+    let trials = [screen("jetson", 0, 0), trial("jetson", 2, 0, Role::Race), trial("jetson", 2, 1, Role::Race), last];
+    for trial in trials.iter().rev() {
+        study.store_trial(&a, trial).unwrap();
+    }
+    study.store_gap(&b, &gap("jetson", 10, 1)).unwrap();
+    study.store_gap(&a, &gap("jetson", 9, 0)).unwrap();
     let failure = Failure { device: Some("pi".to_owned()), status: "timed_out".to_owned(), message: "no answer".to_owned() };
     study.store_failure(&a, &failure).unwrap();
-    let device = Device { name: "jetson".to_owned(), target: "jetson".to_owned(), fingerprint: BTreeMap::new() };
+    let device = Device { name: "jetson".to_owned(), target: "jetson".to_owned(), fingerprint: BTreeMap::new(), health: None };
     study.store_device(&device).unwrap();
-    let device = Device { fingerprint: BTreeMap::from([("cpu".to_owned(), "x".to_owned())]), ..device };
+    let fingerprint = BTreeMap::from([("cpu".to_owned(), "x".to_owned())]);
+    let device = Device { fingerprint, health: Some(serde_json::json!({"score": 80})), ..device };
     study.store_device(&device).unwrap();
-    let drift = Drift { device: "jetson".to_owned(), at_ms: 5, after: 2, ttft_ratio: 1.01, tpot_ratio: 0.99 };
-    study.store_drift(&drift).unwrap();
-    study.store_drift(&drift).unwrap();
+    let session =
+        Session { at_ms: 5, fingerprint: "ef".to_owned(), flags: vec!["sentinel_moved".to_owned()], note: "warm".to_owned() };
+    let calm = Session { at_ms: 6, flags: Vec::new(), note: String::new(), ..session.clone() };
+    study.store_session("jetson", &session).unwrap();
+    study.store_session("pi", &session).unwrap();
+    study.store_session("jetson", &calm).unwrap();
     study.add_seconds("measure", 1.5).unwrap();
     study.add_seconds("measure", 2.0).unwrap();
     drop(study);
@@ -89,9 +113,12 @@ fn everything_comes_back_as_it_was_stored() {
     assert_eq!(records[0].origins, [recipe, Origin::search(0)]);
     assert_eq!(records[0].quality, Some(quality()));
     assert_eq!(records[0].artifact, Some(artifact));
-    assert_eq!(records[0].measurements, [measurement("jetson")]);
+    assert_eq!(records[0].trials, trials);
+    assert_eq!(study.gaps().unwrap(), [(a, gap("jetson", 9, 0)), (b, gap("jetson", 10, 1))]);
     assert_eq!(records[0].failures, [failure]);
-    assert_eq!((study.devices().unwrap(), study.drifts().unwrap()), (vec![device], vec![drift.clone(), drift]));
+    assert_eq!(study.devices().unwrap(), [device]);
+    let of = |device: &str, session: &Session| (device.to_owned(), session.clone());
+    assert_eq!(study.sessions().unwrap(), [of("jetson", &session), of("pi", &session), of("jetson", &calm)]);
     assert_eq!(study.seconds().unwrap(), BTreeMap::from([("measure".to_owned(), 3.5)]));
 }
 
@@ -123,8 +150,11 @@ fn what_is_missing_is_pending_and_what_is_stored_is_not() {
     };
     let all = devices.to_vec();
     assert_eq!(pending(&study), [(a.clone(), true, true, all.clone()), (b.clone(), true, true, all.clone())]);
-    study.store_measurement(&a, &measurement("pi")).unwrap();
+    study.store_trial(&a, &screen("pi", 0, 0)).unwrap();
     study.store_quality(&a, &quality()).unwrap();
+    // Neither a gap nor a trial of the race settles that a device has screened a candidate.
+    study.store_gap(&a, &gap("jetson", 4, 0)).unwrap();
+    study.store_trial(&a, &trial("jetson", 4, 1, Role::Race)).unwrap();
     let failure = Failure { device: None, status: "bad".to_owned(), message: "no logits".to_owned() };
     study.store_failure(&b, &failure).unwrap();
     assert_eq!(pending(&study), [(a.clone(), false, true, vec!["jetson".to_owned()])]);
@@ -145,9 +175,9 @@ fn nothing_is_stored_twice() {
     assert!(!study.lease(&id, Some("pi")).unwrap(), "leased");
     study.release(&id, Some("pi")).unwrap();
     assert!(study.lease(&id, Some("pi")).unwrap(), "released");
-    study.store_measurement(&id, &measurement("pi")).unwrap();
+    study.store_trial(&id, &screen("pi", 0, 0)).unwrap();
     assert!(!study.lease(&id, Some("pi")).unwrap(), "done");
-    again(study.store_measurement(&id, &measurement("pi")));
+    again(study.store_trial(&id, &screen("pi", 0, 0)));
     let failure = Failure { device: Some("pi".to_owned()), status: "crashed".to_owned(), message: String::new() };
     again(study.store_failure(&id, &failure));
     assert!(study.lease(&id, None).unwrap());
@@ -157,6 +187,48 @@ fn nothing_is_stored_twice() {
     assert!(matches!(study.store_quality("c-0", &quality()), Err(Error::UnknownCandidate { .. })));
     let nan = Quality { perplexity: f64::INFINITY, ..quality() };
     assert!(matches!(study.store_quality(&id, &nan), Err(Error::NotFinite { .. })));
+}
+
+#[test]
+fn a_device_screens_once_and_a_seat_is_taken_once() {
+    let (_folder, path) = temporary();
+    let mut study = SqliteStudy::create(&path, &settings()).unwrap();
+    let base = study.propose(&candidate(64), &Origin::search(0)).unwrap();
+    let other = study.propose(&candidate(3), &Origin::search(1)).unwrap();
+    let third = study.propose(&candidate(5), &Origin::search(2)).unwrap();
+    let again = |r: Result<(), Error>| assert!(matches!(r, Err(Error::AlreadyStored { .. })), "{r:?}");
+    // The baseline may be screened as often as there are blocks, but only on the sentinel's seat.
+    for block in 0..3 {
+        study.store_trial(&base, &screen("pi", block, 0)).unwrap();
+    }
+    again(study.store_trial(&base, &screen("pi", 3, 4)));
+    let error = study.store_trial(&other, &screen("pi", 7, 0)).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{other}` is not the baseline and cannot take seat 0 of block 7 on `pi`"));
+    assert!(matches!(study.store_gap(&other, &gap("pi", 7, 0)), Err(Error::NotTheBaseline { .. })));
+    assert!(matches!(study.store_gap("c-0", &gap("pi", 7, 0)), Err(Error::UnknownCandidate { .. })));
+    study.store_trial(&other, &screen("pi", 0, 1)).unwrap();
+    again(study.store_trial(&other, &screen("pi", 1, 1)));
+    study.store_trial(&other, &screen("jetson", 0, 1)).unwrap();
+    // Any number of later trials, each on its own seat.
+    study.store_trial(&other, &trial("pi", 1, 1, Role::Race)).unwrap();
+    study.store_trial(&other, &trial("pi", 2, 1, Role::Race)).unwrap();
+    again(study.store_trial(&third, &trial("pi", 2, 1, Role::Final)));
+    again(study.store_gap(&third, &gap("pi", 2, 1)));
+    study.store_gap(&other, &gap("pi", 2, 2)).unwrap();
+    again(study.store_trial(&third, &screen("pi", 2, 2)));
+    again(study.store_gap(&other, &gap("pi", 2, 2)));
+    // A failure and a screening trial exclude each other, whichever comes first.
+    let failure = Failure { device: Some("pi".to_owned()), status: "crashed".to_owned(), message: String::new() };
+    again(study.store_failure(&other, &failure));
+    again(study.store_failure(&base, &failure));
+    study.store_failure(&third, &failure).unwrap();
+    again(study.store_failure(&third, &failure));
+    again(study.store_trial(&third, &screen("pi", 2, 3)));
+    let nan = Energy { sensor: String::new(), joules_per_token: f64::NAN, idle_watts: 0.0, mean_watts: 0.0 };
+    let nan = Trial { energy: Some(nan), ..trial("pi", 9, 9, Role::Race) };
+    assert!(matches!(study.store_trial(&other, &nan), Err(Error::NotFinite { .. })));
+    let stored: Vec<usize> = study.records().unwrap().iter().map(|r| r.trials.len()).collect();
+    assert_eq!(stored, [3, 4, 0], "what was refused left nothing");
 }
 
 #[test]
@@ -220,15 +292,34 @@ fn newer_and_altered_studies_are_told_apart() {
     };
     let newer = alter("PRAGMA user_version = 9");
     assert!(matches!(newer, Error::Newer { found: 9, .. }));
-    assert!(newer.to_string().ends_with("has format 9, this build reads up to 1"), "{newer}");
+    assert!(newer.to_string().ends_with("has format 9, this build reads up to 2"), "{newer}");
+    let older = alter("PRAGMA user_version = 1");
+    assert!(matches!(older, Error::Older { found: 1, .. }));
+    assert!(older.to_string().ends_with("has format 1, this build reads only format 2: begin a new study under another name"));
+    let seat = |kind: &str, device: &str, seat: u32, trial: &Trial| {
+        let json = serde_json::to_string(trial).unwrap();
+        format!("INSERT INTO seat SELECT '{device}', 0, {seat}, id, '{kind}', '{json}' FROM candidate")
+    };
+    let misplaced = [
+        seat("screen", "jetson", 1, &screen("pi", 0, 1)),
+        seat("screen", "pi", 2, &screen("pi", 0, 1)),
+        seat("race", "pi", 1, &screen("pi", 0, 1)),
+    ];
     for sql in [
+        "PRAGMA user_version = 0",
         "CREATE TRIGGER t AFTER INSERT ON seconds BEGIN DELETE FROM candidate; END",
-        "DROP TABLE drift",
+        "DROP TABLE session",
+        "DROP INDEX screened_once",
         "DELETE FROM settings",
         "UPDATE settings SET json = '{}'",
         "UPDATE candidate SET config = replace(config, '9', '8')",
         "UPDATE candidate SET config = '[[[['",
-        "INSERT INTO outcome SELECT id, 'pi', 'measured', '{}' FROM candidate",
+        "INSERT INTO seat SELECT 'pi', 0, 1, id, 'screen', '{}' FROM candidate",
+        "INSERT INTO seat SELECT 'pi', -1, 1, id, 'screen', '{}' FROM candidate",
+        "INSERT INTO failure SELECT id, 'pi', '{\"device\":\"jetson\",\"status\":\"\",\"message\":\"\"}' FROM candidate",
+        &misplaced[0],
+        &misplaced[1],
+        &misplaced[2],
         "PRAGMA foreign_keys = 0; INSERT INTO quality VALUES ('c-other', '{}')",
         "DELETE FROM origin",
         "UPDATE origin SET position = -1",
@@ -244,8 +335,10 @@ fn whole_study() -> Vec<u8> {
     for n in 0..20 {
         let id = study.propose(&candidate(n + 1), &Origin::search(n)).unwrap();
         study.store_quality(&id, &quality()).unwrap();
-        study.store_measurement(&id, &measurement("pi")).unwrap();
+        study.store_trial(&id, &screen("pi", n / 4, if n == 0 { 0 } else { n + 1 })).unwrap();
+        study.store_gap(&id, &gap("pi", 10, n + 1)).unwrap();
     }
+    study.store_session("pi", &Session { at_ms: 1, fingerprint: String::new(), flags: Vec::new(), note: String::new() }).unwrap();
     drop(study);
     std::fs::read(&path).unwrap()
 }
@@ -256,7 +349,8 @@ fn exercise(bytes: &[u8]) -> Result<usize, Error> {
     std::fs::write(&path, bytes).unwrap();
     let mut study = SqliteStudy::write(&path)?;
     let records = study.records()?;
-    study.drifts()?;
+    study.sessions()?;
+    study.gaps()?;
     study.pending(&["pi".to_owned()])?;
     study.propose(&candidate(60), &Origin::search(60))?;
     Ok(records.len())

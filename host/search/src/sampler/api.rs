@@ -137,9 +137,9 @@ pub(crate) mod tests {
             for name in SAMPLERS {
                 let history = run(name, &space, seed, 45);
                 let mut seen = HashSet::new();
-                for trial in history.trials() {
-                    prop_assert!(space.contains(&trial.candidate), "{} {:?}", name, trial.candidate);
-                    prop_assert!(seen.insert(trial.candidate.id()), "{} repeats {:?}", name, trial.candidate);
+                for proposal in history.proposals() {
+                    prop_assert!(space.contains(&proposal.candidate), "{} {:?}", name, proposal.candidate);
+                    prop_assert!(seen.insert(proposal.candidate.id()), "{} repeats {:?}", name, proposal.candidate);
                 }
             }
         }
@@ -152,11 +152,11 @@ pub(crate) mod tests {
                 // Stop after any number, come back with a new sampler: the next proposal is the one that was made.
                 let fresh = sampler(name, space.clone(), parameters()).unwrap();
                 let mut prefix = History::new();
-                for trial in whole.trials() {
+                for proposal in whole.proposals() {
                     if !prefix.is_empty() {
-                        prop_assert_eq!(propose(&*fresh, seed, &prefix).unwrap(), Some(trial.candidate.clone()));
+                        prop_assert_eq!(propose(&*fresh, seed, &prefix).unwrap(), Some(proposal.candidate.clone()));
                     }
-                    prefix.push(trial.candidate.clone(), trial.outcome.clone());
+                    prefix.push(proposal.candidate.clone(), proposal.outcome.clone());
                 }
             }
         }

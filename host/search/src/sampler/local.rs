@@ -67,7 +67,7 @@ impl DiagonalLocal {
             // The lonelier of two random members: a front grows dense where mutations succeed, and all would crowd there.
             let (Some(&a), Some(&b)) = (places.choose(rng), places.choose(rng)) else { break };
             let parent = front[if lonely[a] >= lonely[b] { a } else { b }];
-            let mut genome = Genome::of(&history.trials()[parent].candidate, space);
+            let mut genome = Genome::of(&history.proposals()[parent].candidate, space);
             genome.mutate(space, rng);
             let candidate = genome.candidate(space);
             if !seen.contains(&candidate) {
@@ -120,8 +120,9 @@ mod tests {
     fn the_diagonal_spreads_over_what_is_removed_at_full_width() {
         let history = run(DIAGONAL_LOCAL, &space(), 0, 11);
         let full = parameters()(&space().full()) as f64;
-        let removed: Vec<f64> = history.trials().iter().skip(1).map(|t| 1.0 - parameters()(&t.candidate) as f64 / full).collect();
-        assert!(history.trials().iter().all(|t| t.candidate.width == 576));
+        let removed: Vec<f64> =
+            history.proposals().iter().skip(1).map(|t| 1.0 - parameters()(&t.candidate) as f64 / full).collect();
+        assert!(history.proposals().iter().all(|t| t.candidate.width == 576));
         // The first five, all that a budget of six allows, already reach from light to heavy.
         let first = &removed[..5];
         assert!(first.iter().any(|r| *r < 0.12) && first.iter().any(|r| *r > 0.4), "{first:?}");
@@ -138,14 +139,14 @@ mod tests {
         for n in 11..history.len() {
             let before: Vec<usize> = (0..n).collect();
             let front = &history.fronts(&before).unwrap()[0];
-            let child = &history.trials()[n].candidate;
+            let child = &history.proposals()[n].candidate;
             let changed = |parent: &Candidate| {
                 u32::from(parent.width != child.width)
                     + u32::from(parent.layers != child.layers)
                     + u32::from(parent.layers == child.layers && parent.kv_groups != child.kv_groups)
                     + u32::from(parent.layers == child.layers && parent.mlp != child.mlp)
             };
-            near += usize::from(front.iter().any(|&p| changed(&history.trials()[p].candidate) == 1));
+            near += usize::from(front.iter().any(|&p| changed(&history.proposals()[p].candidate) == 1));
         }
         assert!(near * 2 > history.len() - 11, "{near} of {}", history.len() - 11);
     }

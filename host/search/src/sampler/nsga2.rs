@@ -91,7 +91,7 @@ impl Sampler for Nsga2 {
         let seen = history.proposed();
         for _ in 0..TRIES {
             let (Some(a), Some(b)) = (Self::tournament(&parents, rng), Self::tournament(&parents, rng)) else { break };
-            let [a, b] = [a, b].map(|m| Genome::of(&history.trials()[m.index].candidate, space));
+            let [a, b] = [a, b].map(|m| Genome::of(&history.proposals()[m.index].candidate, space));
             let mut child = if rng.random_bool(CROSSOVER) { a.cross(&b, space, rng) } else { a.clone() };
             if child == a || child == b || rng.random_bool(MUTATION) {
                 child.mutate(space, rng);

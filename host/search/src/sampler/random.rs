@@ -104,8 +104,8 @@ mod tests {
         let space = Space::preset("default", shape, 32, (0..24).collect()).unwrap();
         let (low, high) = (parameters()(&space.smallest()) as f64, parameters()(&space.full()) as f64);
         let mut bins = [0; 8];
-        for trial in run(RANDOM, &space, 5, 65).trials().iter().skip(1) {
-            let share = (parameters()(&trial.candidate) as f64 - low) / (high - low);
+        for proposal in run(RANDOM, &space, 5, 65).proposals().iter().skip(1) {
+            let share = (parameters()(&proposal.candidate) as f64 - low) / (high - low);
             bins[((share * 8.0) as usize).min(7)] += 1;
         }
         assert!(bins.iter().all(|&n| n >= 4), "{bins:?}");

@@ -34,6 +34,19 @@ pub enum Error {
         /// The newest format this build knows.
         supported: i64,
     },
+    /// The file was written by an older build, in a format that this one does not read.
+    #[error(
+        "study `{}` has format {found}, this build reads only format {supported}: begin a new study under another name",
+        path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The format this build knows.
+        supported: i64,
+    },
     /// The file was a study, but its content is broken.
     #[error("study `{}` is damaged: {what}", path.display())]
     Damaged {
@@ -67,6 +80,16 @@ pub enum Error {
     UnknownCandidate {
         /// The candidate.
         id: String,
+    },
+    /// The sentinel's seat is the baseline's.
+    #[error("`{id}` is not the baseline and cannot take seat 0 of block {block} on `{device}`")]
+    NotTheBaseline {
+        /// The candidate.
+        id: String,
+        /// The device.
+        device: String,
+        /// The block.
+        block: u32,
     },
     /// A second result for the same thing.
     #[error("{what} of `{id}` is stored already")]

@@ -3,7 +3,8 @@
 use super::{
     error::Error,
     schema::wrap,
-    types::{Failure, MeasurementRecord, Origin, Record},
+    trial::{Gap, Session, Trial},
+    types::{Device, Failure, Origin, Record},
 };
 use crate::candidate::Candidate;
 use rusqlite::{Connection, Row};
@@ -15,6 +16,18 @@ use std::{collections::HashMap, path::Path};
 pub(super) struct Reader<'a> {
     pub(super) connection: &'a Connection,
     pub(super) path: &'a Path,
+}
+
+/// A row of the schedule.
+struct Seat {
+    place: (String, u32, u32),
+    id: String,
+    kind: String,
+    json: String,
+}
+
+fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
+    Ok((row.get(0)?, row.get(1)?))
 }
 
 impl Reader<'_> {
@@ -34,16 +47,45 @@ impl Reader<'_> {
         serde_json::from_str(json).map_err(|e| self.damaged(format!("{what}: {e}")))
     }
 
-    /// All rows of a table with one JSON value each, in order.
-    pub(super) fn values<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>, Error> {
-        let rows = self.all(&format!("SELECT json FROM {table} ORDER BY seq"), |row| row.get::<_, String>(0))?;
-        rows.iter().map(|json| self.parse(table, json)).collect()
+    pub(super) fn devices(&self) -> Result<Vec<Device>, Error> {
+        let rows = self.all("SELECT json FROM device ORDER BY seq", |row| row.get::<_, String>(0))?;
+        rows.iter().map(|json| self.parse("device", json)).collect()
+    }
+
+    pub(super) fn sessions(&self) -> Result<Vec<(String, Session)>, Error> {
+        let rows = self.all("SELECT device, json FROM session ORDER BY seq", pair)?;
+        rows.into_iter().map(|(device, json)| Ok((device, self.parse("session", &json)?))).collect()
+    }
+
+    pub(super) fn gaps(&self) -> Result<Vec<(String, Gap)>, Error> {
+        let parse = |seat: Seat| {
+            let gap: Gap = self.parse(&seat.id, &seat.json)?;
+            self.check_seat(&seat, (&gap.device, gap.block, gap.seat))?;
+            Ok((seat.id, gap))
+        };
+        self.seats("kind = 'gap'")?.into_iter().map(parse).collect()
+    }
+
+    fn seats(&self, condition: &str) -> Result<Vec<Seat>, Error> {
+        let sql = format!("SELECT device, block, seat, id, kind, json FROM seat WHERE {condition} ORDER BY device, block, seat");
+        self.all(&sql, |row| {
+            let place = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Seat { place, id: row.get(3)?, kind: row.get(4)?, json: row.get(5)? })
+        })
+    }
+
+    /// What is stored says itself where it belongs; the row must agree.
+    fn check_seat(&self, seat: &Seat, stored: (&str, u32, u32)) -> Result<(), Error> {
+        let (device, block, number) = &seat.place;
+        if (device.as_str(), *block, *number) == stored {
+            return Ok(());
+        }
+        Err(self.damaged(format!("a trial of `{}` in seat {number} of block {block} on `{device}` names another place", seat.id)))
     }
 
     pub(super) fn records(&self) -> Result<Vec<Record>, Error> {
         let mut out = Vec::new();
         let mut at = HashMap::new();
-        let pair = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
         for (id, config) in self.all("SELECT id, config FROM candidate ORDER BY seq", pair)? {
             let candidate: Candidate = self.parse(&id, &config)?;
             if candidate.check().is_err() || candidate.id() != id {
@@ -57,7 +99,7 @@ impl Reader<'_> {
                 origins: empty,
                 quality: None,
                 artifact: None,
-                measurements: Vec::new(),
+                trials: Vec::new(),
                 failures: Vec::new(),
             });
         }
@@ -73,21 +115,21 @@ impl Reader<'_> {
         for (id, json) in self.all("SELECT id, json FROM artifact", pair)? {
             out[find(&id)?].artifact = Some(self.parse(&id, &json)?);
         }
-        let outcome = |row: &Row<'_>| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
-        };
-        for (id, device, kind, json) in self.all("SELECT id, device, kind, json FROM outcome ORDER BY id, device", outcome)? {
-            let record = &mut out[find(&id)?];
-            let stored_for = if kind == "measured" {
-                record.measurements.push(self.parse::<MeasurementRecord>(&id, &json)?);
-                record.measurements.last().map(|m| m.device.clone())
-            } else {
-                record.failures.push(self.parse::<Failure>(&id, &json)?);
-                record.failures.last().map(|f| f.device.clone().unwrap_or_default())
-            };
-            if stored_for.as_deref() != Some(device.as_str()) {
-                return Err(self.damaged(format!("a result of `{id}` on `{device}` names another device")));
+        for seat in self.seats("kind <> 'gap'")? {
+            let trial: Trial = self.parse(&seat.id, &seat.json)?;
+            self.check_seat(&seat, (&trial.device, trial.block, trial.seat))?;
+            if seat.kind != trial.role.name() {
+                return Err(self.damaged(format!("a trial of `{}` is stored as `{}`", seat.id, seat.kind)));
             }
+            out[find(&seat.id)?].trials.push(trial);
+        }
+        let failure = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?));
+        for (id, device, json) in self.all("SELECT id, device, json FROM failure ORDER BY id, device", failure)? {
+            let failure: Failure = self.parse(&id, &json)?;
+            if failure.device.as_deref().unwrap_or_default() != device {
+                return Err(self.damaged(format!("a failure of `{id}` on `{device}` names another device")));
+            }
+            out[find(&id)?].failures.push(failure);
         }
         if let Some(lost) = out.iter().find(|r| r.origins.is_empty()) {
             return Err(self.damaged(format!("`{}` belongs to no series", lost.id)));

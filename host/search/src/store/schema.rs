@@ -5,7 +5,7 @@ use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 
 /// The format that this build writes; it reads this one and none other yet.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 /// `EDWS` in the header of the file: what tells a study from any other database.
 const APPLICATION_ID: i64 = 0x4544_5753;
 
@@ -17,11 +17,15 @@ CREATE TABLE origin (
   PRIMARY KEY (series, position), UNIQUE (series, id)) STRICT;
 CREATE TABLE quality (id TEXT PRIMARY KEY REFERENCES candidate (id), json TEXT NOT NULL) STRICT;
 CREATE TABLE artifact (id TEXT PRIMARY KEY REFERENCES candidate (id), json TEXT NOT NULL) STRICT;
-CREATE TABLE outcome (
-  id TEXT NOT NULL REFERENCES candidate (id), device TEXT NOT NULL, kind TEXT NOT NULL CHECK (kind IN ('measured', 'failed')),
-  json TEXT NOT NULL, PRIMARY KEY (id, device)) STRICT;
+CREATE TABLE failure (
+  id TEXT NOT NULL REFERENCES candidate (id), device TEXT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (id, device)) STRICT;
+CREATE TABLE seat (
+  device TEXT NOT NULL, block INTEGER NOT NULL, seat INTEGER NOT NULL, id TEXT NOT NULL REFERENCES candidate (id),
+  kind TEXT NOT NULL CHECK (kind IN ('screen', 'race', 'final', 'gap')), json TEXT NOT NULL,
+  PRIMARY KEY (device, block, seat)) STRICT;
+CREATE UNIQUE INDEX screened_once ON seat (id, device) WHERE kind = 'screen' AND seat > 0;
 CREATE TABLE device (seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, json TEXT NOT NULL) STRICT;
-CREATE TABLE drift (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
+CREATE TABLE session (seq INTEGER PRIMARY KEY, device TEXT NOT NULL, json TEXT NOT NULL) STRICT;
 CREATE TABLE seconds (account TEXT PRIMARY KEY, total REAL NOT NULL) STRICT;
 ";
 
@@ -55,6 +59,9 @@ pub(super) fn verify(connection: &Connection, path: &Path) -> Result<(), Error> 
         return Err(Error::Newer { path: path.to_owned(), found, supported: SCHEMA_VERSION });
     }
     let damaged = |what: &str| Error::Damaged { path: path.to_owned(), what: what.to_owned() };
+    if (1..SCHEMA_VERSION).contains(&found) {
+        return Err(Error::Older { path: path.to_owned(), found, supported: SCHEMA_VERSION });
+    }
     if found != SCHEMA_VERSION {
         return Err(damaged("its format number is unknown"));
     }

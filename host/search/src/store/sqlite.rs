@@ -9,7 +9,8 @@ use super::{
     rows::Reader,
     schema::{configure, create, verify, wrap},
     study::StudyStore,
-    types::{Artifact, Device, Drift, Failure, MeasurementRecord, Origin, Quality, Record, Settings},
+    trial::{Gap, Role, SENTINEL_SEAT, Session, Trial},
+    types::{Artifact, Device, Failure, Origin, Quality, Record, Settings},
 };
 use crate::candidate::Candidate;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
@@ -142,8 +143,8 @@ impl SqliteStudy {
     }
 
     fn known(&self, id: &str) -> Result<(), Error> {
-        let find = || self.connection.prepare_cached("SELECT 1 FROM candidate WHERE id = ?1")?.exists([id]);
-        if find().map_err(|e| wrap(&self.path, e))? { Ok(()) } else { Err(Error::UnknownCandidate { id: id.to_owned() }) }
+        let found = self.exists("SELECT 1 FROM candidate WHERE id = ?1", [id])?;
+        if found { Ok(()) } else { Err(Error::UnknownCandidate { id: id.to_owned() }) }
     }
 
     /// One statement is one transaction.
@@ -162,12 +163,37 @@ impl SqliteStudy {
         serde_json::to_string(value).map_err(|e| Error::Io { path: self.path.clone(), source: e.into() })
     }
 
-    fn is_done(&self, id: &str, device: Option<&str>) -> rusqlite::Result<bool> {
-        let sql = match device {
-            None => "SELECT 1 FROM quality WHERE id = ?1 AND ?2 = '' UNION SELECT 1 FROM outcome WHERE id = ?1 AND device = ?2",
-            Some(_) => "SELECT 1 FROM outcome WHERE id = ?1 AND device IN ('', ?2)",
+    fn exists(&self, sql: &str, values: impl rusqlite::Params) -> Result<bool, Error> {
+        self.connection.prepare_cached(sql).and_then(|mut s| s.exists(values)).map_err(|e| wrap(&self.path, e))
+    }
+
+    /// Whether a device has screened a candidate.
+    fn is_screened(&self, id: &str, device: &str) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM seat WHERE id = ?1 AND device = ?2 AND (kind = 'screen' OR (seat = 0 AND kind <> 'gap'))";
+        self.exists(sql, [id, device])
+    }
+
+    fn is_done(&self, id: &str, device: Option<&str>) -> Result<bool, Error> {
+        let Some(device) = device else {
+            let sql = "SELECT 1 FROM quality WHERE id = ?1 UNION ALL SELECT 1 FROM failure WHERE id = ?1 AND device = ''";
+            return self.exists(sql, [id]);
         };
-        self.connection.prepare_cached(sql)?.exists(params![id, device.unwrap_or_default()])
+        let failed = self.exists("SELECT 1 FROM failure WHERE id = ?1 AND device IN ('', ?2)", [id, device])?;
+        Ok(failed || self.is_screened(id, device)?)
+    }
+
+    /// Takes a seat of a device's schedule for a trial or a gap.
+    fn sit(&self, id: &str, at: (&str, u32, u32), kind: &str, what: &'static str, json: &str) -> Result<(), Error> {
+        let (device, block, seat) = at;
+        if seat == SENTINEL_SEAT {
+            let sql = "SELECT 1 FROM origin WHERE id = ?1 AND series = 'search' AND position = 0";
+            self.known(id)?;
+            if !self.exists(sql, [id])? {
+                return Err(Error::NotTheBaseline { id: id.to_owned(), device: device.to_owned(), block });
+            }
+        }
+        let sql = "INSERT INTO seat (device, block, seat, id, kind, json) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        self.insert(id, what, sql, params![device, block, seat, id, kind, json])
     }
 }
 
@@ -209,7 +235,7 @@ impl StudyStore for SqliteStudy {
     fn lease(&mut self, id: &str, device: Option<&str>) -> Result<bool, Error> {
         self.writable()?;
         self.known(id)?;
-        if self.is_done(id, device).map_err(|e| wrap(&self.path, e))? {
+        if self.is_done(id, device)? {
             return Ok(false);
         }
         Ok(self.leases.insert((id.to_owned(), device.map(str::to_owned))))
@@ -232,19 +258,31 @@ impl StudyStore for SqliteStudy {
         self.insert(id, "the artifact", "INSERT INTO artifact (id, json) VALUES (?1, ?2)", [id, &json])
     }
 
-    fn store_measurement(&mut self, id: &str, measurement: &MeasurementRecord) -> Result<(), Error> {
-        let energy = measurement.energy_j_per_token.is_none_or(f64::is_finite);
-        finite(id, "the measurement", measurement.ttft_ms.is_finite() && measurement.tpot_ms.is_finite() && energy)?;
-        let json = self.json(measurement)?;
-        let sql = "INSERT INTO outcome (id, device, kind, json) VALUES (?1, ?2, 'measured', ?3)";
-        self.insert(id, "the measurement", sql, [id, &measurement.device, &json])?;
-        self.release(id, Some(&measurement.device))
+    fn store_trial(&mut self, id: &str, trial: &Trial) -> Result<(), Error> {
+        finite(id, "the trial", trial.is_finite())?;
+        let json = self.json(trial)?;
+        // One process writes, so nothing comes between the question and the answer.
+        if trial.role == Role::Screen && !trial.is_sentinel() && self.is_done(id, Some(&trial.device))? {
+            return Err(Error::AlreadyStored { id: id.to_owned(), what: "the screening trial" });
+        }
+        self.sit(id, (&trial.device, trial.block, trial.seat), trial.role.name(), "the trial", &json)?;
+        self.release(id, Some(&trial.device))
+    }
+
+    fn store_gap(&mut self, id: &str, gap: &Gap) -> Result<(), Error> {
+        let json = self.json(gap)?;
+        self.sit(id, (&gap.device, gap.block, gap.seat), "gap", "the gap", &json)
     }
 
     fn store_failure(&mut self, id: &str, failure: &Failure) -> Result<(), Error> {
         let json = self.json(failure)?;
-        let sql = "INSERT INTO outcome (id, device, kind, json) VALUES (?1, ?2, 'failed', ?3)";
         let device = failure.device.as_deref();
+        if let Some(device) = device
+            && self.is_screened(id, device)?
+        {
+            return Err(Error::AlreadyStored { id: id.to_owned(), what: "the screening trial" });
+        }
+        let sql = "INSERT INTO failure (id, device, json) VALUES (?1, ?2, ?3)";
         self.insert(id, "the failure", sql, [id, device.unwrap_or_default(), &json])?;
         self.release(id, device)
     }
@@ -256,11 +294,11 @@ impl StudyStore for SqliteStudy {
         self.execute(sql, [&device.name, &json]).map(drop).map_err(|e| wrap(&self.path, e))
     }
 
-    fn store_drift(&mut self, drift: &Drift) -> Result<(), Error> {
+    fn store_session(&mut self, device: &str, session: &Session) -> Result<(), Error> {
         self.writable()?;
-        finite(&drift.device, "the drift", drift.ttft_ratio.is_finite() && drift.tpot_ratio.is_finite())?;
-        let json = self.json(drift)?;
-        self.execute("INSERT INTO drift (json) VALUES (?1)", [json]).map(drop).map_err(|e| wrap(&self.path, e))
+        let json = self.json(session)?;
+        let sql = "INSERT INTO session (device, json) VALUES (?1, ?2)";
+        self.execute(sql, [device, &json]).map(drop).map_err(|e| wrap(&self.path, e))
     }
 
     fn add_seconds(&mut self, account: &str, seconds: f64) -> Result<(), Error> {
@@ -272,11 +310,15 @@ impl StudyStore for SqliteStudy {
     }
 
     fn devices(&self) -> Result<Vec<Device>, Error> {
-        self.reader().values("device")
+        self.reader().devices()
     }
 
-    fn drifts(&self) -> Result<Vec<Drift>, Error> {
-        self.reader().values("drift")
+    fn sessions(&self) -> Result<Vec<(String, Session)>, Error> {
+        self.reader().sessions()
+    }
+
+    fn gaps(&self) -> Result<Vec<(String, Gap)>, Error> {
+        self.reader().gaps()
     }
 
     fn seconds(&self) -> Result<BTreeMap<String, f64>, Error> {

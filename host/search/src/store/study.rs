@@ -2,7 +2,8 @@
 
 use super::{
     error::Error,
-    types::{Artifact, Device, Drift, Failure, MeasurementRecord, Origin, Pending, Quality, Record, Settings},
+    trial::{Gap, Session, Trial},
+    types::{Artifact, Device, Failure, Origin, Pending, Quality, Record, Settings},
 };
 use crate::candidate::Candidate;
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::collections::BTreeMap;
 /// A study that is open.
 ///
 /// Every call that stores something is one transaction, and durable when it returns. A result is stored once: a second one for
-/// the same candidate (and device) is [`Error::AlreadyStored`], so nothing is measured twice without being noticed.
+/// the same candidate, or the same seat of a device's schedule, is [`Error::AlreadyStored`], so nothing is measured twice
+/// without being noticed.
 ///
 /// Search loops talk to this trait alone. Work is leased before it is done, so that several hosts can share one study in a store
 /// that allows it.
@@ -34,8 +36,9 @@ pub trait StudyStore: Send {
     /// [`Error::AlreadyStored`] if the place is taken or the candidate is in the series, [`Error::Candidate`].
     fn propose(&mut self, candidate: &Candidate, origin: &Origin) -> Result<String, Error>;
 
-    /// Takes the evaluation (`device` is `None`) or the measurement of a candidate for this holder. `false` if another has it or
-    /// it is done. A lease ends with the result, with [`StudyStore::release`], or with the holder's death.
+    /// Takes the evaluation (`device` is `None`) or the screening of a candidate for this holder. `false` if another has it or it
+    /// is done. A lease ends with the result, with [`StudyStore::release`], or with the holder's death. Later trials need none:
+    /// their seats tell them apart.
     ///
     /// # Errors
     /// [`Error::UnknownCandidate`].
@@ -59,16 +62,24 @@ pub trait StudyStore: Send {
     /// [`Error::UnknownCandidate`], [`Error::AlreadyStored`].
     fn store_artifact(&mut self, id: &str, artifact: &Artifact) -> Result<(), Error>;
 
-    /// Stores what a device measured.
+    /// Stores what one process on a device measured. A device screens a candidate once; the baseline is screened by its
+    /// sentinels, which alone sit on seat 0.
     ///
     /// # Errors
-    /// [`Error::UnknownCandidate`], [`Error::AlreadyStored`] (also where a failure is), [`Error::NotFinite`].
-    fn store_measurement(&mut self, id: &str, measurement: &MeasurementRecord) -> Result<(), Error>;
+    /// [`Error::UnknownCandidate`], [`Error::NotFinite`], [`Error::NotTheBaseline`], [`Error::AlreadyStored`] where the seat is
+    /// taken by a trial or a gap, or for a screening trial of what was screened or has failed.
+    fn store_trial(&mut self, id: &str, trial: &Trial) -> Result<(), Error>;
 
-    /// Stores why there is no result.
+    /// Stores that a later trial failed, so that its seat is not tried again.
     ///
     /// # Errors
-    /// [`Error::UnknownCandidate`], [`Error::AlreadyStored`] (also where a measurement is).
+    /// [`Error::UnknownCandidate`], [`Error::NotTheBaseline`], [`Error::AlreadyStored`] where the seat is taken.
+    fn store_gap(&mut self, id: &str, gap: &Gap) -> Result<(), Error>;
+
+    /// Stores why there is no trial at all.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCandidate`], [`Error::AlreadyStored`] (also where the device has screened the candidate).
     fn store_failure(&mut self, id: &str, failure: &Failure) -> Result<(), Error>;
 
     /// Stores a device, or its facts anew.
@@ -77,11 +88,11 @@ pub trait StudyStore: Send {
     /// [`Error`] if it cannot be stored.
     fn store_device(&mut self, device: &Device) -> Result<(), Error>;
 
-    /// Stores one repeat of the baseline.
+    /// Adds what is to be known of one run on a device.
     ///
     /// # Errors
-    /// [`Error::NotFinite`].
-    fn store_drift(&mut self, drift: &Drift) -> Result<(), Error>;
+    /// [`Error`] if it cannot be stored.
+    fn store_session(&mut self, device: &str, session: &Session) -> Result<(), Error>;
 
     /// Adds seconds to a named account of where the time went (`evaluate`, `measure`, `transfer`, ...).
     ///
@@ -95,11 +106,17 @@ pub trait StudyStore: Send {
     /// [`Error`] if they cannot be read.
     fn devices(&self) -> Result<Vec<Device>, Error>;
 
-    /// Repeats of the baseline in the order they were stored.
+    /// Runs with their device, in the order they were stored.
     ///
     /// # Errors
     /// [`Error`] if they cannot be read.
-    fn drifts(&self) -> Result<Vec<Drift>, Error>;
+    fn sessions(&self) -> Result<Vec<(String, Session)>, Error>;
+
+    /// Seats whose trial failed, with their candidate's id, in the order of device, block and seat.
+    ///
+    /// # Errors
+    /// [`Error`] if they cannot be read.
+    fn gaps(&self) -> Result<Vec<(String, Gap)>, Error>;
 
     /// Where the time went, in seconds.
     ///
@@ -125,7 +142,7 @@ pub trait StudyStore: Send {
                 continue;
             }
             let done = |device: &&String| {
-                record.measurements.iter().any(|m| m.device == **device)
+                record.trials.iter().any(|t| t.screens() && t.device == **device)
                     || record.failures.iter().any(|f| f.device.as_ref() == Some(*device))
             };
             let devices: Vec<String> = devices.iter().filter(|d| !done(d)).cloned().collect();

@@ -1,5 +1,6 @@
 //! What a study stores. Serialised forms follow the command line's JSON where it names them.
 
+use super::trial::Trial;
 use crate::{candidate::Candidate, constraint::Constraint, objective::Objective, space::Space};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -101,45 +102,7 @@ impl Estimate {
     }
 }
 
-/// What a device measured of one candidate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MeasurementRecord {
-    /// The device's name.
-    pub device: String,
-    /// What ran the model.
-    pub runtime: String,
-    /// Its weights' precision.
-    pub precision: String,
-    /// Time to the first token, in milliseconds.
-    pub ttft_ms: Estimate,
-    /// Time per output token after it, in milliseconds.
-    pub tpot_ms: Estimate,
-    /// Largest resident memory, in bytes.
-    pub peak_rss_bytes: u64,
-    /// Energy per token, in joules, where there is a sensor.
-    pub energy_j_per_token: Option<f64>,
-    /// Size of the artifact, in bytes.
-    pub artifact_bytes: u64,
-    /// Bytes sent to the device for it.
-    pub bytes_sent: u64,
-    /// Both intervals are as narrow as asked.
-    pub converged: bool,
-    /// What a reader must know.
-    pub flags: Vec<String>,
-    /// When it was stored, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// Every timed prefill, in nanoseconds, in order.
-    pub ttft_ns: Vec<u64>,
-    /// Every timed token, in nanoseconds, in order.
-    pub tpot_ns: Vec<u64>,
-    /// Prefills before timing, in nanoseconds, in order.
-    pub warmup_ns: Vec<u64>,
-    /// Whatever else the caller wants to keep (threads, versions, load time, probe difference).
-    pub extra: serde_json::Value,
-}
-
-/// Why a candidate, or a candidate on one device, has no result.
+/// Why a candidate, or a candidate on one device, has no trial at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
@@ -161,22 +124,8 @@ pub struct Device {
     pub target: String,
     /// Named facts about it.
     pub fingerprint: BTreeMap<String, String>,
-}
-
-/// The baseline measured again, to see whether the device is still the same.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Drift {
-    /// The device.
-    pub device: String,
-    /// When, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// How many candidates had been proposed.
-    pub after: u32,
-    /// Time to the first token over the first measurement's.
-    pub ttft_ratio: f64,
-    /// Time per output token over the first measurement's.
-    pub tpot_ratio: f64,
+    /// What its last check-up found, as the caller keeps it.
+    pub health: Option<serde_json::Value>,
 }
 
 /// Everything that is known about one candidate.
@@ -192,8 +141,8 @@ pub struct Record {
     pub quality: Option<Quality>,
     /// What it was exported to, once exported.
     pub artifact: Option<Artifact>,
-    /// One result per device at most, by device.
-    pub measurements: Vec<MeasurementRecord>,
+    /// Its trials, in the order of device, block and seat.
+    pub trials: Vec<Trial>,
     /// What failed; the candidate's own failure first.
     pub failures: Vec<Failure>,
 }
@@ -209,6 +158,6 @@ pub struct Pending {
     pub quality: bool,
     /// Its artifact is missing.
     pub artifact: bool,
-    /// Devices that have neither a result nor a failure.
+    /// Devices that have neither screened it nor failed to.
     pub devices: Vec<String>,
 }
