@@ -1,7 +1,10 @@
 //! From a device's name to a connected device that knows what it can run.
 
 use crate::{exit_code, failure::Failure, home::Home, ort_library, ui::Printer};
-use edgewise_fleet::{AgentBuild, BlobFile, Device, KnownHosts, LocalRoute, Place, RegisteredDevice, Registry, SshRoute};
+use edgewise_fleet::{
+    Adb, AdbRoute, AgentBuild, Blob, Caller, Destination, Device, KnownHosts, LocalRoute, OpenSsh, Place, RegisteredDevice,
+    Registry, SshRoute,
+};
 use edgewise_protocol::{BlobId, DeviceDescription, OrtLibrary, Runtime};
 use edgewise_targets::Profile;
 use sha2::{Digest, Sha256};
@@ -9,6 +12,9 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
+
+/// The lease of a device whose entry names none: one for each system, whoever measures on it.
+const LEASE: &str = "device";
 
 /// Names an agent binary to use instead of those at hand.
 pub(crate) const AGENT_VARIABLE: &str = "EDGEWISE_AGENT";
@@ -37,7 +43,6 @@ pub(crate) struct Fleet {
 /// A device that answered.
 pub(crate) struct Ready {
     pub(crate) device: Device,
-    pub(crate) registered: RegisteredDevice,
     pub(crate) description: DeviceDescription,
     pub(crate) ort: OrtLibrary,
     /// Runtimes to measure with, the profile's favourite first; never empty.
@@ -54,17 +59,14 @@ impl Fleet {
         Ok(Self { registry, home: home.clone(), ort: ort_library::find(ort_library, home)? })
     }
 
-    /// Looks the names up; unknown ones are errors before anything is connected.
-    pub(crate) fn select(&self, names: &[String]) -> Result<Vec<RegisteredDevice>, Failure> {
-        let mut out: Vec<RegisteredDevice> = Vec::new();
-        for name in names {
-            let device = self.registry.get(name)?;
-            if out.iter().any(|d| d.name == device.name) {
-                return Err(Failure::usage(format!("device `{name}` is given twice")));
-            }
-            out.push(device);
-        }
-        Ok(out)
+    /// The device of this name.
+    pub(crate) fn get(&self, name: &str) -> Result<RegisteredDevice, Failure> {
+        Ok(self.registry.get(name)?)
+    }
+
+    /// The devices that patterns and groups mean; what means none is an error before anything is connected.
+    pub(crate) fn select(&self, patterns: &[String], groups: &[String]) -> Result<Vec<RegisteredDevice>, Failure> {
+        Ok(self.registry.select(patterns, groups)?)
     }
 
     /// Every registered device but `local`.
@@ -77,16 +79,24 @@ impl Fleet {
         let profile = Profile::find(&registered.target)?;
         let route: Box<dyn edgewise_fleet::Connect> = match &registered.place {
             Place::Local => Box::new(LocalRoute { agent: local_agent()?, store: self.home.local_store.clone() }),
-            Place::Ssh { address, port, identity } => Box::new(SshRoute {
-                address: edgewise_fleet::Address::parse(address, port.unwrap_or(profile.port))?,
+            Place::Ssh { address, port, identity, ssh_config } => Box::new(SshRoute {
+                destination: Destination::parse(address, *port)?,
+                ssh: if *ssh_config { OpenSsh::from_env() } else { None },
                 known_hosts: KnownHosts::in_home(&self.home.config),
                 identity: identity.clone(),
                 builds: self.builds(registered, &profile)?,
                 profile: profile.clone(),
                 store: registered.store.clone(),
             }),
+            Place::Adb { serial } => Box::new(AdbRoute {
+                adb: Adb::from_env(serial.clone()),
+                builds: self.builds(registered, &profile)?,
+                profile: profile.clone(),
+                store: registered.store.clone(),
+            }),
         };
-        Ok((Device::new(&registered.name, route), profile))
+        let lease = registered.lease.clone().unwrap_or_else(|| LEASE.to_owned());
+        Ok((Device::new(&registered.name, route, Caller { owner: owner(), lease }), profile))
     }
 
     /// Agent builds at hand: the device's own, the one beside this program, and those in the agents folder.
@@ -141,7 +151,7 @@ impl Fleet {
         if let Some(library) = self.ort.as_ref().filter(|_| lacking) {
             let blob = blob_of(library)?;
             bytes_sent = device.ensure_blobs(std::slice::from_ref(&blob), &AtomicBool::new(false))?;
-            ort = OrtLibrary::Blob(blob.blob);
+            ort = OrtLibrary::Blob(blob.id);
             description = device.describe(&ort)?;
         }
         let runtimes = choose(&registered.name, &profile, &description, choice, printer)?;
@@ -149,7 +159,7 @@ impl Fleet {
             printer.note(&format!("{}: {line}", registered.name));
         }
         let threads = threads.unwrap_or(profile.threads);
-        Ok(Ready { device, registered: registered.clone(), description, ort, runtimes, threads, bytes_sent })
+        Ok(Ready { device, description, ort, runtimes, threads, bytes_sent })
     }
 }
 
@@ -228,8 +238,15 @@ pub(crate) fn local_agent() -> Result<PathBuf, Failure> {
 }
 
 /// A file as a blob.
-pub(crate) fn blob_of(path: &Path) -> Result<BlobFile, Failure> {
+fn blob_of(path: &Path) -> Result<Blob<'static>, Failure> {
     let bytes = std::fs::read(path).map_err(|e| Failure::file("read", path, &e))?;
-    let blob = BlobId(Sha256::digest(&bytes).into());
-    Ok(BlobFile { blob, size: bytes.len() as u64, path: path.to_owned() })
+    Ok(Blob::file(BlobId(Sha256::digest(&bytes).into()), bytes.len() as u64, path))
+}
+
+/// Who measures, for others who want the same device: user, machine, process.
+fn owner() -> String {
+    let user = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    let machine = gethostname::gethostname().to_string_lossy().into_owned();
+    let user = if user.is_empty() { "somebody" } else { &user };
+    format!("{user}@{machine} (process {})", std::process::id())
 }

@@ -1,8 +1,14 @@
 //! The JSON that the command prints. Names and shapes are a contract; a change of one moves its schema's number.
 
-use crate::{failure::Failure, measuring::WorkloadSpec, view::View};
-use edgewise_protocol::Measurement;
-use edgewise_search::{Candidate, Estimate, MeasurementRecord, Record};
+use crate::{
+    failure::Failure,
+    measuring::WorkloadSpec,
+    search::Place,
+    shipment::Shipment,
+    view::{Intervals, Measured, View},
+};
+use edgewise_protocol::{Form as WireForm, Measurement};
+use edgewise_search::{Agreement, Candidate, Energy, Estimate, Form, Record, SentinelPoint, Trial};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -20,8 +26,14 @@ pub(crate) struct SearchDocument {
     baseline: Option<String>,
     candidates: Vec<CandidateDocument>,
     front: BTreeMap<String, Vec<String>>,
+    /// For each member of a front, the candidates that it cannot be told apart from on that device; none are left out.
+    ties: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     hypervolume: BTreeMap<String, Hypervolume>,
+    /// Where devices are compared: how they agree on the order of the candidates, and how well proxies predict them.
+    portability: Vec<AgreementDocument>,
     drift: Vec<Drift>,
+    /// Devices that did not deliver all they were asked for.
+    missing: Vec<Missing>,
     timing: Timing,
 }
 
@@ -38,6 +50,9 @@ struct Device {
     name: String,
     target: String,
     fingerprint: BTreeMap<String, String>,
+    /// What a reader must know of all that this device measured.
+    flags: Vec<String>,
+    health: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,12 +61,42 @@ struct Hypervolume {
     reference: Vec<f64>,
 }
 
+/// A sentinel over the device's first.
 #[derive(Debug, Serialize)]
 struct Drift {
     device: String,
-    after: u32,
+    block: u32,
     ttft_ratio: f64,
     tpot_ratio: f64,
+    /// Further than noise goes.
+    moved: bool,
+}
+
+/// Rank correlations of two devices, or of a proxy with a device.
+#[derive(Debug, Serialize)]
+pub(crate) struct AgreementDocument {
+    a: String,
+    b: String,
+    kendall_tau: Option<f64>,
+    spearman_rho: Option<f64>,
+    n: usize,
+}
+
+/// A device that did not deliver all it was asked for.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Missing {
+    pub(crate) device: String,
+    pub(crate) reason: String,
+    pub(crate) exit_code: u8,
+}
+
+impl Missing {
+    /// Why a device is missing.
+    pub(crate) fn new(device: &str, failure: &Failure) -> Self {
+        let causes = failure.causes.iter().map(|cause| format!(": {cause}"));
+        let reason = std::iter::once(failure.message.clone()).chain(causes).collect();
+        Self { device: device.to_owned(), reason, exit_code: failure.code }
+    }
 }
 
 /// Where the time of this run went, in seconds.
@@ -96,53 +141,69 @@ struct Quality {
     tokens: u64,
 }
 
-/// A device's result.
+/// A device's result: all its trials of a candidate together.
 #[derive(Debug, Serialize)]
 pub(crate) struct MeasurementDocument {
-    pub(crate) device: String,
-    pub(crate) runtime: String,
-    pub(crate) precision: String,
-    pub(crate) ttft_ms: Estimate,
-    pub(crate) tpot_ms: Estimate,
-    pub(crate) latency_ms: f64,
-    pub(crate) peak_rss_bytes: u64,
-    pub(crate) energy_j_per_token: Option<f64>,
-    pub(crate) artifact_bytes: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) converged: bool,
-    pub(crate) flags: Vec<String>,
-    pub(crate) runtime_version: serde_json::Value,
-    pub(crate) threads: serde_json::Value,
-    pub(crate) probe_max_abs_diff: serde_json::Value,
+    device: String,
+    runtime: String,
+    precision: String,
+    ttft_ms: Estimate,
+    tpot_ms: Estimate,
+    latency_ms: Estimate,
+    trials: usize,
+    peak_rss_bytes: u64,
+    /// The form that the artifact was in then: `files`, as it ships, or `memory`, which takes more.
+    peak_rss_form: &'static str,
+    energy_j_per_token: Option<f64>,
+    energy: Option<Energy>,
+    artifact_bytes: u64,
+    bytes_sent: u64,
+    converged: bool,
+    flags: Vec<String>,
+    runtime_version: serde_json::Value,
+    threads: serde_json::Value,
+    probe_max_abs_diff: serde_json::Value,
+    conditions: serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) samples_ms: Option<Samples>,
+    context: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples_ms: Option<Samples>,
 }
 
-/// Raw samples in milliseconds.
+/// Raw samples in milliseconds, of all trials in order.
 #[derive(Debug, Serialize)]
-pub(crate) struct Samples {
+struct Samples {
     ttft: Vec<f64>,
     tpot: Vec<f64>,
 }
 
-impl Samples {
-    pub(crate) fn of(record: &MeasurementRecord) -> Self {
-        let ms = |ns: &[u64]| ns.iter().map(|&n| n as f64 / 1e6).collect();
-        Self { ttft: ms(&record.ttft_ns), tpot: ms(&record.tpot_ns) }
-    }
-}
-
 impl SearchDocument {
-    pub(crate) fn new(view: &View, study: &str, timing: Timing) -> Result<Self, Failure> {
-        let (mut front, mut hypervolume) = (BTreeMap::new(), BTreeMap::new());
+    pub(crate) fn new(view: &View, study: &str, missing: Vec<Missing>, timing: Timing) -> Result<Self, Failure> {
+        let (mut front, mut ties, mut hypervolume) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for device in &view.devices {
             let found = view.front(&device.name, &[])?;
+            let tied = found.ids.iter().cloned().zip(found.ties).filter(|(_, with)| !with.is_empty()).collect();
+            ties.insert(device.name.clone(), tied);
             front.insert(device.name.clone(), found.ids);
             if let Some((value, reference)) = found.hypervolume {
                 hypervolume.insert(device.name.clone(), Hypervolume { value, reference });
             }
         }
         let details = &view.settings.details;
+        let device = |d: &edgewise_search::Device| Device {
+            name: d.name.clone(),
+            target: d.target.clone(),
+            fingerprint: d.fingerprint.clone(),
+            flags: view.session_flags(&d.name),
+            health: d.health.clone(),
+        };
+        let drift = |name: &str, point: SentinelPoint| Drift {
+            device: name.to_owned(),
+            block: point.block,
+            ttft_ratio: point.ttft_ratio,
+            tpot_ratio: point.tpot_ratio,
+            moved: point.moved,
+        };
         Ok(Self {
             schema: "edgewise.search/1",
             study: study.to_owned(),
@@ -155,32 +216,53 @@ impl SearchDocument {
             },
             workload: view.workload,
             objectives: view.settings.objectives.iter().map(|o| o.name()).collect(),
-            devices: view
+            devices: view.devices.iter().map(device).collect(),
+            baseline: view.baseline().map(|b| b.id.clone()),
+            candidates: CandidateDocument::all(view),
+            front,
+            ties,
+            hypervolume,
+            portability: view.portability().into_iter().map(AgreementDocument::from).collect(),
+            drift: view
                 .devices
                 .iter()
-                .map(|d| Device { name: d.name.clone(), target: d.target.clone(), fingerprint: d.fingerprint.clone() })
+                .flat_map(|d| view.sentinels(&d.name).into_iter().map(|point| drift(&d.name, point)))
                 .collect(),
-            baseline: view.baseline().map(|b| b.id.clone()),
-            candidates: view.records.iter().map(|r| CandidateDocument::new(r, view.workload)).collect(),
-            front,
-            hypervolume,
-            drift: view
-                .drifts
-                .iter()
-                .map(|d| Drift { device: d.device.clone(), after: d.after, ttft_ratio: d.ttft_ratio, tpot_ratio: d.tpot_ratio })
-                .collect(),
+            missing,
             timing,
         })
     }
 }
 
+impl From<Agreement> for AgreementDocument {
+    fn from(found: Agreement) -> Self {
+        let Agreement { a, b, kendall, spearman, n } = found;
+        Self { a, b, kendall_tau: kendall, spearman_rho: spearman, n }
+    }
+}
+
 impl CandidateDocument {
-    pub(crate) fn new(record: &Record, workload: WorkloadSpec) -> Self {
+    /// All candidates of a study.
+    pub(crate) fn all(view: &View) -> Vec<Self> {
+        let intervals = Self::intervals(view);
+        view.records.iter().map(|record| Self::new(view, record, &intervals)).collect()
+    }
+
+    /// What intervals are made with, by device.
+    pub(crate) fn intervals(view: &View) -> Vec<(String, Intervals)> {
+        view.devices.iter().map(|d| (d.name.clone(), Intervals::of(view, &d.name))).collect()
+    }
+
+    pub(crate) fn new(view: &View, record: &Record, intervals: &[(String, Intervals)]) -> Self {
         let failure = record.failures.first();
-        let done = record.quality.is_some() && !record.measurements.is_empty();
+        let measurements: Vec<MeasurementDocument> = intervals
+            .iter()
+            .filter_map(|(device, intervals)| view.measured(record, device, intervals))
+            .map(|m| MeasurementDocument::new(&m))
+            .collect();
         let status = match failure {
             Some(failure) => failure.status.clone(),
-            None if done => "ok".to_owned(),
+            None if record.quality.is_some() && !measurements.is_empty() => "ok".to_owned(),
             None => "pending".to_owned(),
         };
         Self {
@@ -192,59 +274,95 @@ impl CandidateDocument {
             status,
             error: failure.map(|f| f.message.clone()),
             quality: record.quality.map(|q| Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens }),
-            measurements: record.measurements.iter().map(|m| MeasurementDocument::new(m, workload)).collect(),
+            measurements,
         }
     }
 }
 
 impl MeasurementDocument {
-    pub(crate) fn new(record: &MeasurementRecord, workload: WorkloadSpec) -> Self {
-        let extra = |key: &str| record.extra.get(key).cloned().unwrap_or_default();
+    pub(crate) fn new(of: &Measured<'_>) -> Self {
+        let last = of.last();
+        let extra = |key: &str| last.extra.get(key).cloned().unwrap_or_default();
         Self {
-            device: record.device.clone(),
-            runtime: record.runtime.clone(),
-            precision: record.precision.clone(),
-            ttft_ms: record.ttft_ms,
-            tpot_ms: record.tpot_ms,
-            latency_ms: workload.latency_ms(record.ttft_ms.median, record.tpot_ms.median),
-            peak_rss_bytes: record.peak_rss_bytes,
-            energy_j_per_token: record.energy_j_per_token,
-            artifact_bytes: record.artifact_bytes,
-            bytes_sent: record.bytes_sent,
-            converged: record.converged,
-            flags: record.flags.clone(),
+            device: last.device.clone(),
+            runtime: last.runtime.clone(),
+            precision: last.precision.clone(),
+            ttft_ms: of.ttft_ms,
+            tpot_ms: of.tpot_ms,
+            latency_ms: of.latency_ms,
+            trials: of.trials.len(),
+            peak_rss_bytes: of.peak_rss_bytes,
+            peak_rss_form: of.peak_rss_form.name(),
+            energy_j_per_token: of.energy.map(|e| e.joules_per_token),
+            energy: of.energy.cloned(),
+            artifact_bytes: last.artifact_bytes,
+            bytes_sent: of.bytes_sent,
+            converged: of.converged,
+            flags: of.flags.clone(),
             runtime_version: extra("runtime_version"),
             threads: extra("threads"),
             probe_max_abs_diff: extra("probe_max_abs_diff"),
+            conditions: extra("conditions"),
+            context: None,
             samples_ms: None,
         }
     }
+
+    /// With every sample, and with what was timed at other context lengths.
+    #[must_use]
+    pub(crate) fn with_samples(self, of: &Measured<'_>) -> Self {
+        let ms = |ns: &dyn Fn(&Trial) -> Vec<u64>| of.trials.iter().flat_map(|t| ns(t)).map(|n| n as f64 / 1e6).collect();
+        let context = of.last().extra.get("context").cloned().filter(|context| !context.is_null());
+        let samples = Samples { ttft: ms(&|t| t.ttft_ns.clone()), tpot: ms(&|t| t.tpot_ns.clone()) };
+        Self { context, samples_ms: Some(samples), ..self }
+    }
 }
 
-/// A measurement as it is stored.
-pub(crate) fn record_of(
+/// A trial as it is stored.
+pub(crate) fn trial_of(
     found: Measurement,
     device: &str,
-    precision: &str,
-    artifact_bytes: u64,
+    place: &Place,
+    form: WireForm,
+    shipment: &Shipment,
     bytes_sent: u64,
-) -> MeasurementRecord {
+) -> Trial {
     let estimate = |e: edgewise_protocol::Estimate| Estimate { median: e.median, ci95: [e.low, e.high], n: e.n };
+    let points = |points: &[edgewise_protocol::Point], name: &str| -> Vec<serde_json::Value> {
+        points.iter().map(|p| serde_json::json!({ name: p.tokens, "ms": estimate(p.estimate) })).collect()
+    };
+    let context = (!found.prefill_at.is_empty() || !found.decode_at.is_empty()).then(|| {
+        serde_json::json!({
+            "prefill": points(&found.prefill_at, "prompt_tokens"),
+            "decode": points(&found.decode_at, "depth"),
+            "tpot_ms_per_token_of_depth": slope(&found.decode_at),
+        })
+    });
     let extra = serde_json::json!({
         "runtime_version": found.runtime_version,
         "threads": found.threads,
         "load_ns": found.load_ns,
+        "build_ns": found.build_ns,
         "probe_max_abs_diff": found.probe_max_abs_diff.map(f64::from),
+        "discarded": found.discarded,
+        "conditions": found.conditions,
+        "context": context,
     });
-    MeasurementRecord {
+    Trial {
         device: device.to_owned(),
+        block: place.block,
+        seat: place.seat,
+        role: place.role,
+        form: match form {
+            WireForm::Memory => Form::Memory,
+            WireForm::Files => Form::Files,
+        },
         runtime: found.runtime.name().to_owned(),
-        precision: precision.to_owned(),
+        precision: shipment.manifest.precision.name().to_owned(),
         ttft_ms: estimate(found.ttft),
         tpot_ms: estimate(found.tpot),
         peak_rss_bytes: found.peak_rss_bytes,
-        energy_j_per_token: None,
-        artifact_bytes,
+        artifact_bytes: shipment.bytes(),
         bytes_sent,
         converged: found.converged,
         flags: found.flags.iter().map(|f| f.name().to_owned()).collect(),
@@ -252,8 +370,24 @@ pub(crate) fn record_of(
         ttft_ns: found.ttft_ns,
         tpot_ns: found.tpot_ns,
         warmup_ns: found.warmup_ns,
+        energy: found.energy.map(|e| Energy {
+            sensor: format!("{}, without {}", e.meter, e.blind_spots),
+            joules_per_token: e.joules_per_token,
+            idle_watts: e.idle_watts,
+            mean_watts: e.mean_watts,
+        }),
         extra,
     }
+}
+
+/// What a token costs more for each token of depth, by least squares, in milliseconds; `None` for fewer than two depths.
+fn slope(points: &[edgewise_protocol::Point]) -> Option<f64> {
+    let n = points.len() as f64;
+    let mean = |of: &dyn Fn(&edgewise_protocol::Point) -> f64| points.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(&|p| f64::from(p.tokens)), mean(&|p| p.estimate.median));
+    let spread: f64 = points.iter().map(|p| (f64::from(p.tokens) - x).powi(2)).sum();
+    let product: f64 = points.iter().map(|p| (f64::from(p.tokens) - x) * (p.estimate.median - y)).sum();
+    (spread > 0.0).then(|| product / spread)
 }
 
 /// Milliseconds since 1970, for the order of events; nothing is timed with it.

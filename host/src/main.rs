@@ -3,6 +3,7 @@
 mod cli;
 mod cmd;
 mod devices;
+mod doctor;
 mod exit_code;
 mod failure;
 mod home;
@@ -10,8 +11,10 @@ mod json;
 mod measuring;
 mod model;
 mod ort_library;
+mod parallel;
 mod scratch;
 mod search;
+mod shipment;
 mod ui;
 mod view;
 

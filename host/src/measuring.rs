@@ -1,40 +1,87 @@
-//! Measuring one artifact on one device.
+//! What is timed, how exactly, and the job that says so to a device.
 
 use crate::{devices::Ready, failure::Failure};
-use edgewise_fleet::{BlobFile, Error};
-use edgewise_onnx::{Artifact, DATA_FILE, MODEL_FILE, ProbeFile, SHARED_DATA_FILE};
-use edgewise_protocol::{ArtifactFile, MeasureJob, MeasurePlan, Measurement, Probe, ProbePoint, Progress, Runtime, Workload};
-use std::{str::FromStr, sync::atomic::AtomicBool};
+use edgewise_onnx::ProbeFile;
+use edgewise_protocol::{Context, Gate, MeasureJob, MeasurePlan, Probe, ProbePoint, Source, Workload};
+use std::str::FromStr;
 
-/// For candidates of a search: quick, and as exact as a front needs.
+/// A trial begins below 60 °C, or within 3 °C of what the device had when it was first looked at; it rests two minutes at most.
+const GATE: Gate = Gate { max_celsius: 60.0, max_rise_celsius: 3.0, max_rest_ms: 120_000 };
+
+/// For candidates of a search: a trial that is quick, since what separates candidates is settled by several of them.
 pub(crate) const SEARCH_PLAN: MeasurePlan = MeasurePlan {
-    min_warmup_ms: 300,
+    min_warmup_ms: 200,
     max_warmup_ms: 3_000,
     min_samples: 15,
-    min_time_ms: 400,
+    min_time_ms: 250,
     max_time_ms: 3_000,
     target_half_width: 0.03,
+    retries: 2,
+    gate: GATE,
 };
-/// For a single artifact that somebody asks about.
+/// For artifacts that somebody asks about.
 pub(crate) const FINAL_PLAN: MeasurePlan = MeasurePlan {
-    min_warmup_ms: 1_000,
+    min_warmup_ms: 500,
     max_warmup_ms: 20_000,
     min_samples: 25,
-    min_time_ms: 2_000,
+    min_time_ms: 1_000,
     max_time_ms: 20_000,
     target_half_width: 0.01,
+    retries: 2,
+    gate: GATE,
 };
-/// How an artifact is measured.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trial {
+
+/// How a trial is made.
+#[derive(Debug, Clone)]
+pub(crate) struct TrialSpec {
     pub(crate) workload: WorkloadSpec,
     pub(crate) plan: MeasurePlan,
     /// Of the tokens.
     pub(crate) seed: u64,
+    /// Other context lengths to time.
+    pub(crate) context: Context,
+    /// Time to run for the power meter, in milliseconds.
+    pub(crate) energy_ms: u32,
 }
 
-/// Loading a model and everything else that is not bounded by the plan.
-const SLACK_MS: u32 = 180_000;
+/// Making an artifact from its recipe, loading it, and everything else that is not bounded by the plan.
+const SLACK_MS: u32 = 300_000;
+/// The wait for another host that measures on the same device.
+const LEASE_MS: u32 = 30 * 60_000;
+
+impl TrialSpec {
+    /// The order for a device.
+    pub(crate) fn job(
+        &self,
+        ready: &Ready,
+        source: Source,
+        runtime: edgewise_protocol::Runtime,
+        probe: Option<&ProbeFile>,
+        vocabulary: u32,
+    ) -> MeasureJob {
+        let points = |probe: &ProbeFile| Probe {
+            points: probe.steps.iter().map(|s| ProbePoint { feed: s.feed.clone(), expect: s.expect.clone() }).collect(),
+            tolerance: probe.tolerance,
+        };
+        let plan = self.plan;
+        let phases = 2 + self.context.prompts.len() as u32 + self.context.depths.len() as u32;
+        MeasureJob {
+            source,
+            runtime,
+            ort: ready.ort.clone(),
+            threads: ready.threads,
+            workload: Workload { prompt_tokens: self.workload.prompt_tokens, generated_tokens: self.workload.generated_tokens },
+            context: self.context.clone(),
+            energy_ms: self.energy_ms,
+            plan,
+            probe: probe.map(points),
+            vocabulary,
+            seed: self.seed,
+            deadline_ms: SLACK_MS + phases * (plan.max_warmup_ms + plan.max_time_ms) + 2 * self.energy_ms,
+            lease_wait_ms: LEASE_MS,
+        }
+    }
+}
 
 /// What is timed, as the user writes it: `prompt=128,gen=64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -71,12 +118,14 @@ impl FromStr for WorkloadSpec {
 }
 
 impl WorkloadSpec {
-    /// Checks that a model has the positions for it.
-    pub(crate) fn check(self, max_positions: usize) -> Result<(), Failure> {
-        let total = self.prompt_tokens as usize + self.generated_tokens as usize;
-        if total > max_positions {
-            return Err(Failure::usage(format!("the workload has {total} tokens, the model {max_positions} positions"))
-                .hint("give a smaller --workload"));
+    /// Checks that a model has the positions for it and for other context lengths.
+    pub(crate) fn check(self, context: &Context, max_positions: usize) -> Result<(), Failure> {
+        let total = u64::from(self.prompt_tokens) + u64::from(self.generated_tokens);
+        let other = context.prompts.iter().chain(&context.depths).map(|&n| u64::from(n) + 1).max().unwrap_or_default();
+        let most = total.max(other);
+        if most > max_positions as u64 {
+            return Err(Failure::usage(format!("the workload has {most} tokens, the model {max_positions} positions"))
+                .hint("give a smaller --workload, or shorter --prompts and --depths"));
         }
         Ok(())
     }
@@ -84,98 +133,6 @@ impl WorkloadSpec {
     /// Time of the whole workload, in milliseconds.
     pub(crate) fn latency_ms(self, ttft_ms: f64, tpot_ms: f64) -> f64 {
         ttft_ms + f64::from(self.generated_tokens - 1) * tpot_ms
-    }
-}
-
-/// An artifact ready to be sent and measured.
-#[derive(Clone)]
-pub(crate) struct Shipment {
-    pub(crate) artifact: Artifact,
-    pub(crate) probe: Option<ProbeFile>,
-    files: Vec<ArtifactFile>,
-    blobs: Vec<BlobFile>,
-}
-
-impl Shipment {
-    /// The files that a runtime needs.
-    pub(crate) fn new(artifact: Artifact, probe: Option<ProbeFile>) -> Result<Self, Failure> {
-        let (mut files, mut blobs) = (Vec::new(), Vec::new());
-        for name in [MODEL_FILE, DATA_FILE, SHARED_DATA_FILE] {
-            let bad = |reason: String| edgewise_onnx::Error::NotAnArtifact { path: artifact.folder.clone(), reason };
-            let entry = artifact.manifest.files.get(name).ok_or_else(|| bad(format!("`{name}` is not in its manifest")))?;
-            let blob = entry.sha256.parse().map_err(bad)?;
-            files.push(ArtifactFile { name: name.to_owned(), blob, size: entry.bytes });
-            blobs.push(BlobFile { blob, size: entry.bytes, path: artifact.folder.join(name) });
-        }
-        Ok(Self { artifact, probe, files, blobs })
-    }
-
-    /// Sends what the device lacks; bytes that travelled.
-    pub(crate) fn send(&self, ready: &mut Ready, cancel: &AtomicBool) -> Result<u64, Error> {
-        ready.device.ensure_blobs(&self.blobs, cancel)
-    }
-
-    /// Measures with one runtime.
-    pub(crate) fn measure(
-        &self,
-        ready: &mut Ready,
-        runtime: Runtime,
-        trial: Trial,
-        progress: &mut dyn FnMut(&Progress),
-        cancel: &AtomicBool,
-    ) -> Result<Measurement, Error> {
-        let Trial { workload, plan, seed } = trial;
-        let points = |probe: &ProbeFile| Probe {
-            points: probe.steps.iter().map(|s| ProbePoint { feed: s.feed.clone(), expect: s.expect.clone() }).collect(),
-            tolerance: probe.tolerance,
-        };
-        let job = MeasureJob {
-            files: self.files.clone(),
-            runtime,
-            ort: ready.ort.clone(),
-            threads: ready.threads,
-            workload: Workload { prompt_tokens: workload.prompt_tokens, generated_tokens: workload.generated_tokens },
-            plan,
-            probe: self.probe.as_ref().map(points),
-            vocabulary: self.artifact.manifest.model.vocab_size as u32,
-            seed,
-            deadline_ms: SLACK_MS + 2 * (plan.max_warmup_ms + plan.max_time_ms),
-        };
-        ready.device.measure(&job, progress, cancel)
-    }
-
-    /// Measures with every runtime given and keeps the faster one for the workload; `warn` is told of those that fail.
-    pub(crate) fn measure_fastest(
-        &self,
-        ready: &mut Ready,
-        runtimes: &[Runtime],
-        trial: Trial,
-        progress: &mut dyn FnMut(&Progress),
-        warn: &mut dyn FnMut(String),
-        cancel: &AtomicBool,
-    ) -> Result<Measurement, Error> {
-        let latency = |m: &Measurement| trial.workload.latency_ms(m.ttft.median, m.tpot.median);
-        let mut best: Option<Measurement> = None;
-        let mut first_error = None;
-        for &runtime in runtimes {
-            match self.measure(ready, runtime, trial, progress, cancel) {
-                Ok(found) if best.as_ref().is_none_or(|b| latency(&found) < latency(b)) => best = Some(found),
-                Ok(_) => {}
-                // A runtime that fails is no reason to give up the other one; a connection that fails is.
-                Err(error @ Error::Device { .. }) => {
-                    if runtimes.len() > 1 {
-                        warn(format!("without {}: {error}", runtime.name()));
-                    }
-                    first_error = first_error.or(Some(error));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match (best, first_error) {
-            (Some(best), _) => Ok(best),
-            (None, Some(error)) => Err(error),
-            (None, None) => unreachable!("a ready device has a runtime"),
-        }
     }
 }
 
@@ -191,5 +148,16 @@ mod tests {
             assert!(bad.parse::<WorkloadSpec>().is_err(), "{bad}");
         }
         assert!((spec.latency_ms(10.0, 2.0) - 24.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_workload_must_fit_the_model() {
+        let spec = WorkloadSpec::default();
+        spec.check(&Context::default(), 192).unwrap();
+        assert!(spec.check(&Context::default(), 191).is_err());
+        let deep = Context { prompts: vec![32], depths: vec![512] };
+        spec.check(&deep, 513).unwrap();
+        assert!(spec.check(&deep, 512).is_err());
+        assert!(spec.check(&Context { prompts: vec![u32::MAX], depths: vec![] }, 512).is_err());
     }
 }

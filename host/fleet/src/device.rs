@@ -1,8 +1,8 @@
 //! A device with the way to it: connects when needed, again when it broke, and retries what may be retried.
 
 use crate::{
-    Address, AgentBuild, Blob, Caller, DeployReport, DeviceClient, Error, KnownHosts, LocalTransport, SshSession, SshSettings,
-    Transport,
+    Adb, AgentBuild, Blob, Caller, DeployReport, Destination, DeviceClient, Endpoint, Error, KnownHosts, LocalTransport, OpenSsh,
+    Remote, SshSession, SshSettings, Transport,
     bootstrap::{self, Plan},
 };
 use edgewise_protocol::{
@@ -46,8 +46,10 @@ pub struct LocalRoute {
 /// The agent at the far end of SSH.
 #[derive(Debug, Clone)]
 pub struct SshRoute {
-    /// Where, and as whom.
-    pub address: Address,
+    /// Where, as it was written.
+    pub destination: Destination,
+    /// Who knows ssh's configuration; `None` to do without.
+    pub ssh: Option<OpenSsh>,
     /// Host keys that are trusted.
     pub known_hosts: KnownHosts,
     /// Private key file to try first.
@@ -79,34 +81,73 @@ impl Connect for LocalRoute {
     }
 }
 
+/// The agent on an Android device, over adb.
+#[derive(Debug, Clone)]
+pub struct AdbRoute {
+    /// The program, and the device.
+    pub adb: Adb,
+    /// Builds of the agent at hand.
+    pub builds: Vec<AgentBuild>,
+    /// What the kind of board needs.
+    pub profile: Profile,
+    /// Directory on the device that replaces the profile's.
+    pub store: Option<String>,
+}
+
 impl SshRoute {
-    fn session(&self, device: &str) -> Result<SshSession, Error> {
-        let settings = SshSettings { identity: self.identity.clone(), ciphers: self.profile.ciphers.clone() };
-        SshSession::connect(device, &self.address, &self.known_hosts, &settings)
+    /// How the device is reached now: the configuration may depend on the network that the host is in.
+    ///
+    /// # Errors
+    /// As [`Endpoint::resolve`].
+    pub fn endpoint(&self) -> Result<Endpoint, Error> {
+        Endpoint::resolve(&self.destination, self.ssh.as_ref(), self.profile.port)
     }
 
-    fn plan(&self) -> Plan {
-        Plan {
-            triples: self.profile.triples.clone(),
-            builds: self.builds.clone(),
-            dirs: self.store.clone().map_or_else(|| self.profile.remote_dirs.clone(), |dir| vec![dir]),
-            runner: self.profile.runner.clone().unwrap_or_default(),
-        }
+    fn session(&self, device: &str) -> Result<SshSession, Error> {
+        let settings = SshSettings { identity: self.identity.clone(), ciphers: self.profile.ciphers.clone() };
+        SshSession::connect(device, &self.endpoint()?, &self.known_hosts, &settings)
     }
+}
+
+fn plan(profile: &Profile, builds: &[AgentBuild], store: Option<&String>) -> Plan {
+    Plan {
+        triples: profile.triples.clone(),
+        builds: builds.to_vec(),
+        dirs: store.map_or_else(|| profile.remote_dirs.clone(), |dir| vec![dir.clone()]),
+        runner: profile.runner.clone().unwrap_or_default(),
+    }
+}
+
+fn connect<R: Remote>(mut remote: R, plan: &Plan, install: bool) -> Result<Box<dyn Transport>, Error> {
+    if install {
+        (remote, _) = bootstrap::install(remote, plan)?;
+    }
+    Ok(Box::new(bootstrap::start(remote, plan)?))
 }
 
 impl Connect for SshRoute {
     fn connect(&self, device: &str, install: bool) -> Result<Box<dyn Transport>, Error> {
-        let plan = self.plan();
-        let mut session = self.session(device)?;
-        if install {
-            (session, _) = bootstrap::install(session, &plan)?;
-        }
-        Ok(Box::new(bootstrap::start(session, &plan)?))
+        connect(self.session(device)?, &plan(&self.profile, &self.builds, self.store.as_ref()), install)
     }
 
     fn deploy(&self, device: &str) -> Result<Option<DeployReport>, Error> {
-        bootstrap::install(self.session(device)?, &self.plan()).map(|(_, report)| Some(report))
+        let plan = plan(&self.profile, &self.builds, self.store.as_ref());
+        bootstrap::install(self.session(device)?, &plan).map(|(_, report)| Some(report))
+    }
+
+    fn shares_files(&self) -> bool {
+        false
+    }
+}
+
+impl Connect for AdbRoute {
+    fn connect(&self, device: &str, install: bool) -> Result<Box<dyn Transport>, Error> {
+        connect(self.adb.connect(device)?, &plan(&self.profile, &self.builds, self.store.as_ref()), install)
+    }
+
+    fn deploy(&self, device: &str) -> Result<Option<DeployReport>, Error> {
+        let plan = plan(&self.profile, &self.builds, self.store.as_ref());
+        bootstrap::install(self.adb.connect(device)?, &plan).map(|(_, report)| Some(report))
     }
 
     fn shares_files(&self) -> bool {
@@ -263,6 +304,9 @@ fn open(device: &str, route: &dyn Connect, caller: &Caller) -> Result<DeviceClie
 
 /// Whether the same request may succeed a moment later. A refused login or an untrusted key will not.
 fn may_pass(error: &Error) -> bool {
+    if let Error::Adb { problem, .. } = error {
+        return problem.may_pass();
+    }
     matches!(
         error,
         Error::ConnectionLost { .. }
@@ -270,5 +314,6 @@ fn may_pass(error: &Error) -> bool {
             | Error::AgentSilent { .. }
             | Error::Connect { .. }
             | Error::Handshake { .. }
+            | Error::Proxy { .. }
     )
 }

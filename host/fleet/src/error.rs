@@ -1,6 +1,6 @@
 //! One error type for the whole crate: what failed, on which device or host, and what a person can do.
 
-use crate::{Address, End, KnownKey};
+use crate::{AdbProblem, Address, End, KnownKey};
 use edgewise_protocol::{DecodeError, ErrorCode};
 use std::{io, path::PathBuf, time::Duration};
 
@@ -39,6 +39,10 @@ fn expectations(keys: &[KnownKey]) -> String {
     keys.iter().map(each).collect::<Vec<_>>().join(" or ")
 }
 
+fn or_nothing(text: &str) -> &str {
+    if text.is_empty() { "nothing" } else { text }
+}
+
 /// Everything that can go wrong between the registry and a measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,6 +74,22 @@ pub enum Error {
         /// The names that exist.
         known: Vec<String>,
     },
+    /// A pattern that no device's name matches.
+    #[error("no device matches `{pattern}` (known: {})", known.join(", "))]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// A group that no device is in.
+    #[error("no device is in group `{group}` (known: {})", if known.is_empty() { "none".into() } else { known.join(", ") })]
+    UnknownGroup {
+        /// The group.
+        group: String,
+        /// The groups that exist.
+        known: Vec<String>,
+    },
     /// A device name that cannot be used.
     #[error("`{name}` cannot name a device: {problem}")]
     DeviceName {
@@ -85,6 +105,14 @@ pub enum Error {
         text: String,
         /// Why not.
         problem: &'static str,
+    },
+    /// ssh's own configuration does not lead to the host.
+    #[error("ssh does not say how to reach `{host}`: {problem}")]
+    SshConfig {
+        /// The host as it was written.
+        host: String,
+        /// Why.
+        problem: String,
     },
 
     /// The host name leads to no address.
@@ -111,11 +139,33 @@ pub enum Error {
         /// Why.
         source: ssh2::Error,
     },
+    /// The program that leads to the server ended, or the server behind it did not answer.
+    #[error("no way to {address} through {through}{}", if said.is_empty() { String::new() } else { format!(": {said}") })]
+    Proxy {
+        /// Where to.
+        address: Address,
+        /// What leads there.
+        through: String,
+        /// The last of its stderr.
+        said: String,
+        /// How that showed.
+        source: io::Error,
+    },
+    /// adb does not lead to the device.
+    #[error("cannot reach `{device}` over adb: {problem}")]
+    Adb {
+        /// The device.
+        device: String,
+        /// Why.
+        problem: AdbProblem,
+    },
     /// No way to prove who we are was accepted.
-    #[error("{address} does not accept us (tried: {})", if tried.is_empty() { "nothing".into() } else { tried.join(", ") })]
+    #[error("{address} does not accept us: it offers {}, we tried {}", or_nothing(offered), or_nothing(&tried.join(", ")))]
     Auth {
         /// Where, and as whom.
         address: Address,
+        /// The methods that it offers, with commas in between. Ours is `publickey`.
+        offered: String,
         /// Each attempt and its outcome.
         tried: Vec<String>,
     },
@@ -309,11 +359,16 @@ impl Error {
             Self::Registry { .. }
             | Self::File { .. }
             | Self::UnknownDevice { .. }
+            | Self::NoMatch { .. }
+            | Self::UnknownGroup { .. }
             | Self::DeviceName { .. }
-            | Self::Address { .. } => Category::Usage,
+            | Self::Address { .. }
+            | Self::SshConfig { .. } => Category::Usage,
             Self::Resolve { .. }
             | Self::Connect { .. }
             | Self::Handshake { .. }
+            | Self::Proxy { .. }
+            | Self::Adb { .. }
             | Self::Auth { .. }
             | Self::Identity { .. }
             | Self::ConnectionLost { .. } => Category::Connect,
@@ -370,6 +425,23 @@ impl Error {
             }
             Self::Resolve { .. } | Self::Connect { .. } => {
                 "is the board on and on this network, and does its sshd listen on that port?".into()
+            }
+            Self::Proxy { .. } => {
+                "try it by hand: ssh -v USER@HOST must get through without a question, so the jump's host key and yours must be \
+                 known"
+                    .into()
+            }
+            Self::Adb { problem, .. } => problem.hint(),
+            Self::SshConfig { .. } => "`ssh_config = false` in devices.toml does without ssh's configuration".into(),
+            Self::Auth { offered, .. } if !offered.split(',').any(|method| method == "publickey") => {
+                "only keys are used here: allow PubkeyAuthentication in the server's sshd_config".into()
+            }
+            Self::Auth { tried, .. } if tried.iter().any(|attempt| attempt.contains("hung up")) => {
+                "the server allows only a few keys: name the right one with `identity`, or set IdentitiesOnly in ~/.ssh/config"
+                    .into()
+            }
+            Self::Auth { tried, .. } if tried.iter().any(|attempt| attempt.ends_with("has a passphrase")) => {
+                "keys with a passphrase work through ssh-agent: ssh-add FILE".into()
             }
             Self::Auth { address, .. } => format!(
                 "add a key of yours to ~/.ssh/authorized_keys of `{}` (ssh-copy-id), or name one with --identity",

@@ -6,27 +6,32 @@
 //!
 //! Bytes flow over queues: a transport's own threads move them, the client's thread only waits on queues, with a deadline.
 
+mod adb;
 mod address;
 mod bootstrap;
 mod builds;
 mod client;
 mod device;
 mod error;
+mod glob;
 mod host_key;
 mod known_hosts;
 mod registry;
+mod remote;
 mod shell;
 mod ssh;
 mod transport;
 
-pub use address::Address;
+pub use adb::{Adb, AdbProblem, AdbSession};
+pub use address::{Address, Destination};
 pub use bootstrap::{DeployReport, DeviceFacts};
 pub use builds::AgentBuild;
 pub use client::{Blob, Caller, Content, DeviceClient};
-pub use device::{Connect, Device, LocalRoute, SshRoute};
+pub use device::{AdbRoute, Connect, Device, LocalRoute, SshRoute};
 pub use error::{Category, Error, MismatchedKey};
 pub use host_key::HostKey;
 pub use known_hosts::{KnownHosts, KnownKey, Verdict};
 pub use registry::{DeviceEntry, LOCAL, Place, RegisteredDevice, Registry, is_device_name};
-pub use ssh::{SshSession, SshSettings, fetch_host_key};
-pub use transport::{End, Event, Exit, LocalTransport, SendError, SshTransport, Transport};
+pub(crate) use remote::Remote;
+pub use ssh::{Endpoint, KeyAgent, OpenSsh, Proxy, SshSession, SshSettings, fetch_host_key};
+pub use transport::{AdbTransport, End, Event, Exit, LocalTransport, SendError, SshTransport, Transport};

@@ -3,7 +3,7 @@
 //! Contract: unknown keys are refused with file and line; a write is atomic and keeps the user's comments and order. The
 //! device `local` is built in and is not in the file.
 
-use crate::{Address, Error};
+use crate::{Destination, Error, glob::matches_glob};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -11,22 +11,23 @@ use std::{
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
-use toml_edit::{DocumentMut, Item, Table, value};
+use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 /// The built-in device: this machine.
 pub const LOCAL: &str = "local";
 const FILE: &str = "devices.toml";
-const DEFAULT_PORT: u16 = 22;
+/// Before the serial number of a device that is reached over adb.
+const ADB: &str = "adb:";
 
 /// A device as the file holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceEntry {
     /// Name of a target profile.
     pub target: String,
-    /// `[USER@]HOST`.
+    /// `[USER@]HOST`, where HOST may be a name of ssh's configuration, or `adb:SERIAL`, or `adb:` for the only device there.
     pub address: String,
-    /// Port of its sshd; the profile's if absent.
+    /// Port of its sshd; if absent, that of ssh's configuration, or else the profile's.
     pub port: Option<u16>,
     /// Private key file on the host.
     pub identity: Option<PathBuf>,
@@ -37,6 +38,13 @@ pub struct DeviceEntry {
     pub agent: Option<PathBuf>,
     /// Directory on the device for the agent and its store, instead of the profile's.
     pub store: Option<String>,
+    /// Groups that it is in.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Name of the lease that measurements on it take, where several names lead to one board.
+    pub lease: Option<String>,
+    /// Whether ssh's configuration is asked how to reach it; it is, if absent.
+    pub ssh_config: Option<bool>,
 }
 
 /// How a device is reached.
@@ -46,12 +54,19 @@ pub enum Place {
     Local,
     /// Over SSH.
     Ssh {
-        /// `[USER@]HOST`, checked when it was loaded.
+        /// `[USER@]HOST`, checked when it was loaded; see [`Destination::parse`].
         address: String,
         /// The port, where the file names one.
         port: Option<u16>,
         /// Private key file on the host.
         identity: Option<PathBuf>,
+        /// Whether ssh's configuration is asked.
+        ssh_config: bool,
+    },
+    /// Over adb.
+    Adb {
+        /// The serial number; without one, the only device there is.
+        serial: Option<String>,
     },
 }
 
@@ -70,6 +85,10 @@ pub struct RegisteredDevice {
     pub agent: Option<PathBuf>,
     /// Directory on the device for the agent and its store.
     pub store: Option<String>,
+    /// Groups that it is in.
+    pub groups: Vec<String>,
+    /// Name of the lease that measurements on it take, where the file names one.
+    pub lease: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +177,42 @@ impl Registry {
         })
     }
 
+    /// The devices whose name matches one of the patterns (`*` and `?` as in a shell) or that are in one of the groups, in
+    /// the order of [`Self::list`], each once. `local` has to be named: a pattern with `*` or `?` means boards.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDevice`], [`Error::NoMatch`] or [`Error::UnknownGroup`] for what selects nothing.
+    pub fn select(&self, patterns: &[String], groups: &[String]) -> Result<Vec<RegisteredDevice>, Error> {
+        let all = self.list();
+        let is_pattern = |text: &str| text.contains(['*', '?']);
+        let matches = |pattern: &str, device: &RegisteredDevice| {
+            if is_pattern(pattern) {
+                device.place != Place::Local && matches_glob(pattern, &device.name)
+            } else {
+                device.name == pattern
+            }
+        };
+        for pattern in patterns {
+            if !all.iter().any(|device| matches(pattern, device)) {
+                let (name, known) = (pattern.clone(), all.into_iter().map(|device| device.name).collect());
+                let wild = is_pattern(&name);
+                return Err(if wild { Error::NoMatch { pattern: name, known } } else { Error::UnknownDevice { name, known } });
+            }
+        }
+        for group in groups {
+            if !all.iter().any(|device| device.groups.contains(group)) {
+                let mut known: Vec<String> = all.into_iter().flat_map(|device| device.groups).collect();
+                known.sort();
+                known.dedup();
+                return Err(Error::UnknownGroup { group: group.clone(), known });
+            }
+        }
+        let selected = |device: &RegisteredDevice| {
+            patterns.iter().any(|pattern| matches(pattern, device)) || groups.iter().any(|group| device.groups.contains(group))
+        };
+        Ok(all.into_iter().filter(selected).collect())
+    }
+
     /// Adds a device and writes the file.
     ///
     /// # Errors
@@ -222,15 +277,27 @@ fn check(name: &str, entry: &DeviceEntry) -> Result<(), Error> {
     if !is_device_name(name) {
         return Err(bad("names are lower-case letters, digits, `.`, `_` and `-`, and begin with a letter or digit"));
     }
-    if entry.port == Some(0) {
-        return Err(Error::Address { text: entry.address.clone(), problem: "port 0 cannot be connected to" });
-    }
+    let bad_address = |problem| Error::Address { text: entry.address.clone(), problem };
     if entry.store.as_ref().is_some_and(|dir| !dir.starts_with(['/', '~', '$']) || dir.contains(char::is_control)) {
-        return Err(Error::Address { text: entry.address.clone(), problem: "`store` must be absolute or begin with `~/`" });
+        return Err(bad_address("`store` must be absolute or begin with `~/`"));
     }
-    // A user is not asked for here: `$USER` may differ where the file is used.
-    let text = if entry.address.contains('@') { entry.address.clone() } else { format!("user@{}", entry.address) };
-    Address::parse(&text, entry.port.unwrap_or(DEFAULT_PORT)).map(drop)
+    for word in entry.groups.iter().chain(&entry.lease) {
+        if !is_device_name(word) {
+            let problem = "groups and leases are named as devices are: lower-case letters, digits, `.`, `_` and `-`";
+            return Err(Error::DeviceName { name: word.clone(), problem });
+        }
+    }
+    if let Some(serial) = entry.address.strip_prefix(ADB) {
+        if serial.starts_with('-') || serial.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(bad_address("a serial number holds no spaces and begins with no `-`"));
+        }
+        if entry.port.is_some() || entry.identity.is_some() || entry.ssh_config.is_some() {
+            return Err(bad_address("`port`, `identity` and `ssh_config` are for ssh; adb knows none of them"));
+        }
+        return Ok(());
+    }
+    // Who logs in is not asked for here: that may differ where the file is used.
+    Destination::parse(&entry.address, entry.port).map(drop)
 }
 
 fn local() -> RegisteredDevice {
@@ -241,17 +308,30 @@ fn local() -> RegisteredDevice {
         shares_host: true,
         agent: None,
         store: None,
+        groups: Vec::new(),
+        lease: None,
     }
 }
 
 fn registered(name: &str, entry: &DeviceEntry) -> RegisteredDevice {
+    let place = match entry.address.strip_prefix(ADB) {
+        Some(serial) => Place::Adb { serial: Some(serial.to_owned()).filter(|serial| !serial.is_empty()) },
+        None => Place::Ssh {
+            address: entry.address.clone(),
+            port: entry.port,
+            identity: entry.identity.clone(),
+            ssh_config: entry.ssh_config.unwrap_or(true),
+        },
+    };
     RegisteredDevice {
         name: name.into(),
         target: entry.target.clone(),
-        place: Place::Ssh { address: entry.address.clone(), port: entry.port, identity: entry.identity.clone() },
+        place,
         shares_host: entry.shares_host,
         agent: entry.agent.clone(),
         store: entry.store.clone(),
+        groups: entry.groups.clone(),
+        lease: entry.lease.clone(),
     }
 }
 
@@ -274,6 +354,15 @@ fn entry_table(entry: &DeviceEntry) -> Table {
     }
     if let Some(store) = &entry.store {
         table["store"] = value(store);
+    }
+    if !entry.groups.is_empty() {
+        table["groups"] = value(entry.groups.iter().collect::<Array>());
+    }
+    if let Some(lease) = &entry.lease {
+        table["lease"] = value(lease);
+    }
+    if let Some(ssh_config) = entry.ssh_config {
+        table["ssh_config"] = value(ssh_config);
     }
     table
 }

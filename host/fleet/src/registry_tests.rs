@@ -15,18 +15,13 @@ identity = "/keys/pi"
 shares_host = true
 agent = "/builds/agent"
 store = "~/edgewise"
+groups = ["lab", "arm"]
+lease = "pi.rack"
+ssh_config = false
 "#;
 
 fn entry(address: &str) -> DeviceEntry {
-    DeviceEntry {
-        target: "jetson".into(),
-        address: address.into(),
-        port: None,
-        identity: None,
-        shares_host: false,
-        agent: None,
-        store: None,
-    }
+    DeviceEntry { target: "jetson".into(), address: address.into(), ..DeviceEntry::default() }
 }
 
 fn parse(text: &str) -> Result<Registry, Error> {
@@ -39,9 +34,52 @@ fn a_file_is_read() {
     let names: Vec<_> = registry.list().into_iter().map(|device| device.name).collect();
     assert_eq!(names, ["local", "jetson", "pi.3"]);
     let pi = registry.get("pi.3").unwrap();
-    assert_eq!(pi.place, Place::Ssh { address: "pi".into(), port: Some(2222), identity: Some("/keys/pi".into()) });
+    let identity = Some("/keys/pi".into());
+    assert_eq!(pi.place, Place::Ssh { address: "pi".into(), port: Some(2222), identity, ssh_config: false });
+    assert_eq!((pi.groups, pi.lease.as_deref()), (vec!["lab".to_owned(), "arm".to_owned()], Some("pi.rack")));
+    assert!(matches!(registry.get("jetson").unwrap().place, Place::Ssh { ssh_config: true, .. }));
     assert!(pi.shares_host && pi.store.as_deref() == Some("~/edgewise"));
     assert_eq!(registry.get("local").unwrap().place, Place::Local);
+}
+
+#[test]
+fn phones_over_adb_have_a_serial_number_or_none() {
+    let place =
+        |address: &str| parse(&format!("[device.a]\ntarget='android'\naddress='{address}'\n")).map(|r| r.get("a").unwrap().place);
+    assert_eq!(place("adb:R58M").unwrap(), Place::Adb { serial: Some("R58M".into()) });
+    assert_eq!(place("adb:10.0.0.7:5555").unwrap(), Place::Adb { serial: Some("10.0.0.7:5555".into()) });
+    assert_eq!(place("adb:").unwrap(), Place::Adb { serial: None });
+    assert!(matches!(place("adb").unwrap(), Place::Ssh { .. }), "a host may have that name");
+    for bad in ["adb:-s", "adb:a b"] {
+        assert!(place(bad).is_err(), "{bad}");
+    }
+    assert!(parse("[device.a]\ntarget='android'\naddress='adb:x'\nport=22\n").unwrap_err().to_string().contains("adb knows"));
+}
+
+#[test]
+fn patterns_and_groups_select_in_order_and_once() {
+    let registry = parse(
+        "[device.pi-5]\ntarget='t'\naddress='u@a'\ngroups=['lab']\n[device.jetson]\ntarget='t'\naddress='u@b'\n\
+         groups=['lab','gpu']\n[device.pi-4]\ntarget='t'\naddress='u@c'\n",
+    )
+    .unwrap();
+    let select = |patterns: &[&str], groups: &[&str]| {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        registry
+            .select(&owned(patterns), &owned(groups))
+            .map(|devices| devices.into_iter().map(|device| device.name).collect::<Vec<_>>())
+    };
+    assert_eq!(select(&["pi-*"], &[]).unwrap(), ["pi-4", "pi-5"]);
+    assert_eq!(select(&["pi-5", "pi-?", "jetson"], &[]).unwrap(), ["jetson", "pi-4", "pi-5"]);
+    assert_eq!(select(&["*"], &[]).unwrap(), ["jetson", "pi-4", "pi-5"], "boards only");
+    assert_eq!(select(&["pi-4", "local"], &["gpu"]).unwrap(), ["local", "jetson", "pi-4"]);
+    assert_eq!(select(&[], &["lab"]).unwrap(), ["jetson", "pi-5"]);
+    assert!(select(&[], &[]).unwrap().is_empty());
+    let error = select(&["pi-5", "nano*"], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "no device matches `nano*` (known: local, jetson, pi-4, pi-5)");
+    assert!(matches!(select(&["nano"], &[]), Err(Error::UnknownDevice { .. })));
+    let error = select(&[], &["attic"]).unwrap_err();
+    assert_eq!(error.to_string(), "no device is in group `attic` (known: gpu, lab)");
 }
 
 #[test]
@@ -87,6 +125,8 @@ fn what_makes_no_sense_is_refused_with_its_line() {
         ("\n[device.A]\ntarget='x'\naddress='u@h'\n", 2, "lower-case"),
         ("[device.a]\ntarget='x'\naddress='u@h o'\n", 1, "spaces"),
         ("[device.a]\ntarget='x'\naddress='u@h'\nstore='rel'\n", 1, "absolute"),
+        ("[device.a]\ntarget='x'\naddress='u@h'\ngroups=['A b']\n", 1, "groups"),
+        ("[device.a]\ntarget='x'\naddress='u@h'\nlease='/x'\n", 1, "leases"),
         ("device = 3\n", 1, "device"),
         ("[device.a\n", 1, ""),
     ] {
@@ -128,10 +168,17 @@ proptest! {
     }
 
     #[test]
-    fn what_is_added_is_read_back(name in "[a-z0-9][a-z0-9._-]{0,8}", user in "[a-z\"'\\\\]{1,6}", host in "[a-z.]{1,9}", store in proptest::option::of("/[^\\p{C}]{0,9}")) {
+    fn hostile_selectors_never_panic(patterns in proptest::collection::vec("[a-z*?.-]{0,6}", 0..4), groups in proptest::collection::vec("\\PC{0,4}", 0..3)) {
+        if let Ok(devices) = parse(MINE).unwrap().select(&patterns, &groups) {
+            prop_assert!(devices.windows(2).all(|pair| pair[0].name < pair[1].name || pair[0].name == LOCAL));
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_read_back(name in "[a-z0-9][a-z0-9._-]{0,8}", user in "[a-z\"'\\\\]{1,6}", host in "[a-z.]{1,9}", store in proptest::option::of("/[^\\p{C}]{0,9}"), groups in proptest::collection::vec("[a-z0-9][a-z0-9._-]{0,5}", 0..3), lease in proptest::option::of("[a-z0-9]{1,5}"), ssh_config in proptest::option::of(any::<bool>())) {
         prop_assume!(name != LOCAL);
         let dir = tempfile::tempdir().unwrap();
-        let new = DeviceEntry { store, ..entry(&format!("{user}@{host}")) };
+        let new = DeviceEntry { store, groups, lease, ssh_config, ..entry(&format!("{user}@{host}")) };
         Registry::load(dir.path()).unwrap().add(&name, new.clone()).unwrap();
         prop_assert_eq!(&Registry::load(dir.path()).unwrap().devices[&name], &new);
     }

@@ -19,6 +19,8 @@ pub struct ReportData {
     pub candidates: Vec<Candidate>,
     /// The devices, each with its own front.
     pub devices: Vec<Device>,
+    /// How well one order of the candidates predicts another: pairs of devices, and what is known without a device against each.
+    pub portability: Vec<Agreement>,
     /// How the study was made: command, seed, sampler, versions, ...; shown as given, in order.
     pub method: Vec<Fact>,
     /// Where the time went, in seconds, in order.
@@ -140,8 +142,12 @@ pub struct Measurement {
     pub tpot_ms: Estimate,
     /// Time of the whole workload, in milliseconds.
     pub latency_ms: Estimate,
+    /// Fresh processes behind these values.
+    pub trials: u32,
     /// Largest resident memory, in bytes.
     pub peak_rss_bytes: u64,
+    /// Energy of one output token above idle, in joules, where it was measured.
+    pub joules_per_token: Option<f64>,
     /// Whether the intervals are as narrow as asked.
     pub converged: bool,
     /// What a reader must know.
@@ -159,9 +165,13 @@ pub struct Device {
     pub fingerprint: Vec<Fact>,
     /// Ids on its front.
     pub front: Vec<String>,
+    /// For members of the front, the candidates that noise does not tell apart from them, on the front or off it.
+    pub ties: Vec<(String, Vec<String>)>,
+    /// What a reader must know of all that it measured: words such as `sentinel_moved`.
+    pub flags: Vec<String>,
     /// The front's quality in one number.
     pub hypervolume: Option<Hypervolume>,
-    /// The baseline measured again and again, in order.
+    /// The sentinels: the baseline, measured again at the start of every block. In order; the first is all others' reference.
     pub drift: Vec<DriftPoint>,
 }
 
@@ -174,15 +184,30 @@ pub struct Hypervolume {
     pub reference: Vec<f64>,
 }
 
-/// One repeat of the baseline.
+/// One sentinel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DriftPoint {
-    /// Minutes after the first measurement.
+    /// Minutes after the first.
     pub minutes: f64,
-    /// Time to the first token over the first measurement's.
+    /// Time to the first token over the first's.
     pub ttft_ratio: f64,
-    /// Time per output token over the first measurement's.
+    /// Time per output token over the first's.
     pub tpot_ratio: f64,
+}
+
+/// How two quantities agree on the order of the candidates that have both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// What would predict: a device, or a quantity such as `parameters`.
+    pub a: String,
+    /// The device that would be predicted.
+    pub b: String,
+    /// Kendall's tau-b, where there is one: it takes three candidates that are not all the same.
+    pub kendall: Option<f64>,
+    /// Spearman's rho, likewise.
+    pub spearman: Option<f64>,
+    /// Candidates that have both.
+    pub n: usize,
 }
 
 impl Axis {

@@ -20,6 +20,18 @@ pub(crate) fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// A tick's label: no digits that are not there.
+pub(crate) fn short(value: f64) -> String {
+    let text = number(value);
+    match text.split_once('.') {
+        Some((_, digits)) if !text.contains('e') => {
+            let digits = digits.trim_end_matches('0').len();
+            format!("{value:.digits$}")
+        }
+        _ => text,
+    }
+}
+
 /// Bytes in binary units.
 pub(crate) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -82,6 +94,12 @@ mod tests {
             assert_eq!(number(value), text);
         }
         assert_eq!((number(f64::NAN), number(4e6)), (NONE.to_owned(), "4.00e6".to_owned()));
+    }
+
+    #[test]
+    fn tick_labels_have_no_idle_zeros() {
+        let cases = [(6.0, "6"), (12.5, "12.5"), (0.05, "0.05"), (100.0, "100"), (3000.0, "3000"), (0.0, "0"), (2e7, "2.00e7")];
+        assert_eq!(cases.map(|c| short(c.0)), cases.map(|c| c.1));
     }
 
     #[test]

@@ -4,17 +4,21 @@
 //! SVG written here, its script only sorts tables and shows tooltips. Text from outside (names, paths, errors) is escaped where
 //! it enters the page and nowhere else.
 
+mod agreement;
 mod data;
 mod drift_plot;
+mod flags;
 mod format;
 mod front_plot;
 mod markup;
 mod page;
+mod plot;
 mod profile;
 mod scale;
 mod table;
+mod ties;
 
 pub use data::{
-    Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload,
+    Agreement, Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload,
 };
 pub use page::render;

@@ -1,12 +1,15 @@
 //! The page around plots and tables.
 
 use crate::{
+    agreement::agreement,
     data::{Candidate, Device, Measurement, ReportData},
     drift_plot::drift_plot,
+    flags::flags,
     format::{NONE, count, number, percent, seconds},
     front_plot::front_plot,
     markup::{escape, put},
     table::table,
+    ties::Ties,
 };
 
 const STYLE: &str = include_str!("assets/style.css");
@@ -33,11 +36,12 @@ pub fn render(data: &ReportData) -> String {
     for device in &data.devices {
         section(&mut out, data, device);
     }
+    agreement(&mut out, data);
     method(&mut out, data);
     out.push_str("</main>");
     put!(
         &mut out,
-        r#"<footer>Made by Edgewise. Latencies are medians of runs on the device named beside them.</footer><div id="tip" role="status" hidden="hidden"></div><script>{SCRIPT}</script></body></html>"#
+        r#"<footer>Made by Edgewise. Latencies are medians over fresh processes on the device named beside them.</footer><div id="tip" role="status" hidden="hidden"></div><script>{SCRIPT}</script></body></html>"#
     );
     out.push('\n');
     out
@@ -67,9 +71,11 @@ fn section(out: &mut String, data: &ReportData, device: &Device) {
         escape(&device.name),
         escape(&device.target)
     );
-    cards(out, data, device);
-    put!(out, r#"<div class="card plotted"><h3>Pareto front</h3>{}</div>"#, front_plot(data, device));
-    put!(out, r#"<div class="card"><h3>Candidates</h3>{}</div>"#, table(data, device));
+    let ties = Ties::of(device);
+    flags(out, device);
+    cards(out, data, device, &ties);
+    put!(out, r#"<div class="card plotted"><h3>Pareto front</h3>{}</div>"#, front_plot(data, device, &ties));
+    put!(out, r#"<div class="card"><h3>Candidates</h3>{}</div>"#, table(data, device, &ties));
     put!(out, r#"<div class="pair"><div class="card"><h3>Drift of the baseline</h3>{}</div>"#, drift_plot(device));
     out.push_str(r#"<div class="card"><h3>Fingerprint</h3>"#);
     if device.fingerprint.is_empty() {
@@ -81,7 +87,7 @@ fn section(out: &mut String, data: &ReportData, device: &Device) {
 }
 
 /// What a reader wants to know first.
-fn cards(out: &mut String, data: &ReportData, device: &Device) {
+fn cards(out: &mut String, data: &ReportData, device: &Device, ties: &Ties<'_>) {
     let measured: Vec<(&Candidate, &Measurement)> =
         data.candidates.iter().filter_map(|c| c.on(&device.name).map(|m| (c, m))).collect();
     let baseline = measured.iter().find(|(c, _)| c.id == data.baseline);
@@ -110,8 +116,12 @@ fn cards(out: &mut String, data: &ReportData, device: &Device) {
         }
     }
     let lost = if failed == 0 { "none failed".to_owned() } else { format!("{failed} failed") };
-    card("Candidates measured", &measured.len().to_string(), &lost);
-    card("On the front", &device.front.len().to_string(), "not dominated by any other");
+    let trials: u64 = measured.iter().map(|(_, m)| u64::from(m.trials)).sum();
+    let plural = if trials == 1 { "" } else { "s" };
+    card("Candidates measured", &measured.len().to_string(), &format!("in {trials} trial{plural}, {lost}"));
+    let tied = device.front.iter().filter(|id| ties.with(id).len() > 0).count();
+    let doubt = if tied == 0 { String::new() } else { format!(", {tied} of them tied with another") };
+    card("On the front", &device.front.len().to_string(), &format!("not dominated by any other{doubt}"));
     if let Some(h) = &device.hypervolume {
         let reference: Vec<String> = h.reference.iter().map(|v| number(*v)).collect();
         card("Hypervolume", &number(h.value), &format!("reference {}", reference.join(", ")));

@@ -1,19 +1,24 @@
 //! The table of candidates of one device.
 
 use crate::{
-    data::{Candidate, Device, Estimate, Measurement, ReportData, Status},
+    data::{Axis, Candidate, Device, Estimate, Measurement, ReportData, Status},
     format::{NONE, bytes, count, half_width, number, percent},
-    front_plot::anchor,
     markup::{escape, put},
     profile::profile,
+    ties::{Ties, anchor},
 };
 
-const HEADINGS: [(&str, &str); 12] = [
+/// Headings with their explanations, in the order of the cells.
+const HEADINGS: [(&str, &str); 16] = [
     ("Candidate", "Name of the configuration"),
     ("Layers", "One bar per layer of the full network: height is neurons kept, paler bars have fewer key/value groups"),
     ("Perplexity", "On the held-out text; lower is better"),
     ("TTFT", "Time to first token, median and half of its 95 % interval"),
     ("TPOT", "Time per output token after the first, median and half of its 95 % interval"),
+    (LATENCY, "Time of the whole workload, median and half of its 95 % interval"),
+    ("Trials", "Fresh processes behind the result"),
+    (TIES, "Candidates that noise does not tell apart from this one: which of them is on the front is chance"),
+    (ENERGY, "Energy of one output token, above what the device takes when idle"),
     ("Peak memory", "Largest resident memory of the process that ran it"),
     ("Parameters", "Number of parameters, and their share of the full network's"),
     ("Artifact", "Size of the exported files"),
@@ -23,41 +28,75 @@ const HEADINGS: [(&str, &str); 12] = [
     ("Status", "How it ended"),
 ];
 
+const LATENCY: &str = "Latency";
+const TIES: &str = "Ties";
+const ENERGY: &str = "Energy per token";
+
+/// Columns that are shown only where they say something.
+struct Columns<'a> {
+    latency: bool,
+    ties: Option<&'a Ties<'a>>,
+    energy: bool,
+}
+
+impl Columns<'_> {
+    fn has(&self, name: &str) -> bool {
+        match name {
+            LATENCY => self.latency,
+            TIES => self.ties.is_some(),
+            ENERGY => self.energy,
+            _ => true,
+        }
+    }
+}
+
 /// The table; every row has the id that the plot links to.
-pub(crate) fn table(data: &ReportData, device: &Device) -> String {
+pub(crate) fn table(data: &ReportData, device: &Device, ties: &Ties<'_>) -> String {
     let mut out = String::new();
+    let columns = Columns {
+        latency: data.axis == Axis::LatencyMs,
+        ties: Some(ties).filter(|ties| !ties.is_empty()),
+        energy: data.candidates.iter().any(|c| c.on(&device.name).is_some_and(|m| m.joules_per_token.is_some())),
+    };
+    let what = if ties.is_empty() { "front only" } else { "front and its ties only" };
     put!(
         &mut out,
-        r#"<div class="tools"><label><input type="checkbox" class="only-front"/> front only</label></div><div class="scroll"><table class="candidates"><caption>All candidates on {}</caption><thead><tr>"#,
+        r#"<div class="tools"><label><input type="checkbox" class="only-front"/> {what}</label></div><div class="scroll"><table class="candidates"><caption>All candidates on {}</caption><thead><tr>"#,
         escape(&device.name)
     );
-    for (name, title) in HEADINGS {
-        put!(&mut out, r#"<th scope="col" title="{title}"><button type="button">{name}</button></th>"#);
+    for (name, title) in HEADINGS.into_iter().filter(|(name, _)| columns.has(name)) {
+        let class = if name == TIES { r#" class="tied-with""# } else { "" };
+        put!(&mut out, r#"<th scope="col"{class} title="{title}"><button type="button">{name}</button></th>"#);
     }
     out.push_str("</tr></thead><tbody>");
     for candidate in &data.candidates {
-        row(&mut out, data, device, candidate);
+        row(&mut out, data, device, candidate, &columns);
     }
     out.push_str("</tbody></table></div>");
     out
 }
 
-fn row(out: &mut String, data: &ReportData, device: &Device, candidate: &Candidate) {
+fn row(out: &mut String, data: &ReportData, device: &Device, candidate: &Candidate, columns: &Columns<'_>) {
     let front = device.front.contains(&candidate.id);
     let baseline = candidate.id == data.baseline;
     let measured = candidate.on(&device.name);
+    let tied = columns.ties.is_some_and(|ties| ties.with(&candidate.id).len() > 0);
     let class = match (front, measured) {
         (true, _) => "best",
+        _ if tied => "tied",
         (_, Some(_)) => "measured",
         _ => "missing",
     };
-    put!(out, r#"<tr id="{}" class="{class}"><th scope="row">"#, anchor(device, &candidate.id, data));
+    let id = anchor(device, &candidate.id, data).unwrap_or_default();
+    put!(out, r#"<tr id="{id}" class="{class}"><th scope="row">"#);
     put!(out, "<code>{}</code>", escape(&candidate.id));
     if baseline {
         out.push_str(r#" <span class="tag baseline">full network</span>"#);
     }
     if front {
         out.push_str(r#" <span class="tag front">front</span>"#);
+    } else if tied {
+        out.push_str(r#" <span class="tag tied">tied with the front</span>"#);
     }
     if let Some(recipe) = candidate.series.strip_prefix("baseline:") {
         put!(out, r#" <span class="tag recipe">{}</span>"#, escape(recipe));
@@ -77,6 +116,19 @@ fn row(out: &mut String, data: &ReportData, device: &Device, candidate: &Candida
     cell(out, quality, &quality.map_or(NONE.to_owned(), number));
     time(out, measured.map(|m| m.ttft_ms));
     time(out, measured.map(|m| m.tpot_ms));
+    if columns.latency {
+        time(out, measured.map(|m| m.latency_ms));
+    }
+    let trials = measured.map(|m| m.trials);
+    cell(out, trials.map(f64::from), &trials.map_or(NONE.to_owned(), |n| n.to_string()));
+    if let Some(ties) = columns.ties {
+        let links = ties.as_links(data, device, &candidate.id);
+        put!(out, r#"<td data-sort="{}" class="tied-with">{links}</td>"#, ties.with(&candidate.id).len());
+    }
+    if columns.energy {
+        let energy = measured.and_then(|m| m.joules_per_token).filter(|e| e.is_finite());
+        cell(out, energy, &energy.map_or(NONE.to_owned(), |e| format!("{} J", number(e))));
+    }
     size(out, measured.map(|m| m.peak_rss_bytes));
     sizes(out, data, candidate);
     status(out, device, candidate, measured);

@@ -1,22 +1,22 @@
 //! `host deploy`: puts the right agent, and ONNX Runtime where it fits, on boards.
 
+use super::selection::Selection;
 use crate::{
     cli::Context,
     devices::{Fleet, RuntimeChoice},
     failure::Failure,
+    json::Missing,
+    parallel::on_each,
+    ui::Progress,
 };
-use clap::ArgAction;
+use edgewise_fleet::RegisteredDevice;
 use std::{fmt::Write, path::PathBuf};
 
 /// Flags of `host deploy`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Device to put the agent on; may be given several times
-    #[arg(long = "device", value_name = "D", action = ArgAction::Append, required_unless_present = "fleet", conflicts_with = "fleet")]
-    device: Vec<String>,
-    /// All registered boards
-    #[arg(long)]
-    fleet: bool,
+    #[command(flatten)]
+    devices: Selection,
     /// Runtime that must work in the end; `auto` takes what does
     #[arg(long, value_enum, default_value = "auto")]
     runtime: RuntimeChoice,
@@ -29,6 +29,7 @@ pub(crate) struct Args {
 struct Document {
     schema: &'static str,
     devices: Vec<Deployed>,
+    missing: Vec<Missing>,
 }
 
 #[derive(serde::Serialize)]
@@ -44,38 +45,50 @@ impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let printer = context.printer;
         let fleet = Fleet::load(&context.home, context.devices.as_deref(), self.ort_library.as_deref())?;
-        let devices = if self.fleet { fleet.boards() } else { fleet.select(&self.device)? };
-        if devices.is_empty() {
-            return Err(Failure::usage("no board is registered").hint("host device add NAME --target TARGET --address USER@HOST"));
+        let names = self.devices.names(&fleet)?.ok_or_else(|| {
+            Failure::usage("which device?").hint("name it with --device, a group with --group, or say --fleet for all boards")
+        })?;
+        let devices = names.iter().map(|name| fleet.get(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut progress = Progress::new(printer, devices.len() as u64);
+        let one = |registered: &RegisteredDevice| -> Result<Deployed, Failure> {
+            let (mut device, _) = fleet.device(registered)?;
+            let report = device.deploy().map_err(|e| Failure::from(e).about(&registered.name))?;
+            drop(device);
+            let mut ready = fleet.ready(registered, self.runtime, None, printer)?;
+            let triple = ready.device.hello()?.triple;
+            ready.device.close();
+            Ok(Deployed {
+                device: registered.name.clone(),
+                agent: report.as_ref().map(|r| r.path.clone()),
+                triple,
+                bytes_sent: report.map_or(0, |r| r.bytes_sent) + ready.bytes_sent,
+                runtimes: ready.runtimes.iter().map(|r| r.name()).collect(),
+            })
+        };
+        let mut ended = 0;
+        let mut outcomes = on_each(&devices, one, |outcome| {
+            ended += 1;
+            progress.done(ended);
+            if let (Err(failure), true) = (&outcome.result, devices.len() > 1) {
+                progress.line(&format!("warning: {}: {failure}", outcome.device));
+            }
+        });
+        drop(progress);
+        if outcomes.len() == 1 && outcomes[0].result.is_err() {
+            return outcomes.remove(0).result.map(drop);
         }
-        let (mut done, mut failed) = (Vec::new(), None);
-        for registered in &devices {
-            let one = || -> Result<Deployed, Failure> {
-                let (mut device, _) = fleet.device(registered)?;
-                let report = device.deploy().map_err(|e| Failure::from(e).about(&registered.name))?;
-                drop(device);
-                let mut ready = fleet.ready(registered, self.runtime, None, printer)?;
-                let triple = ready.device.hello()?.triple;
-                ready.device.close();
-                Ok(Deployed {
-                    device: registered.name.clone(),
-                    agent: report.as_ref().map(|r| r.path.clone()),
-                    triple,
-                    bytes_sent: report.map_or(0, |r| r.bytes_sent) + ready.bytes_sent,
-                    runtimes: ready.runtimes.iter().map(|r| r.name()).collect(),
-                })
-            };
-            match one() {
+        let (mut done, mut missing, mut failed) = (Vec::new(), Vec::new(), None);
+        for outcome in outcomes {
+            match outcome.result {
                 Ok(deployed) => done.push(deployed),
-                Err(failure) if devices.len() > 1 => {
-                    printer.warn(&format!("{}: {failure}", registered.name));
+                Err(failure) => {
+                    missing.push(Missing::new(&outcome.device, &failure));
                     failed.get_or_insert(failure);
                 }
-                Err(failure) => return Err(failure),
             }
         }
         if printer.json {
-            printer.json(&Document { schema: "edgewise.deploy/1", devices: done })?;
+            printer.json(&Document { schema: "edgewise.deploy/1", devices: done, missing })?;
         } else {
             let mut out = String::new();
             for d in &done {

@@ -3,7 +3,7 @@
 use crate::{cli::Context, devices::registry, exit_code, failure::Failure};
 use clap::Subcommand;
 use comfy_table::{Table, presets};
-use edgewise_fleet::{Address, DeviceEntry, KnownHosts, Place, RegisteredDevice, Verdict, fetch_host_key};
+use edgewise_fleet::{Destination, DeviceEntry, Endpoint, KnownHosts, OpenSsh, Place, RegisteredDevice, Verdict, fetch_host_key};
 use edgewise_targets::Profile;
 use std::{
     io::{BufRead, IsTerminal, stdin},
@@ -31,6 +31,14 @@ enum Action {
         #[arg(long)]
         yes: bool,
     },
+    /// Say what would spoil a measurement on a device, and how to mend it
+    Doctor {
+        /// The device
+        name: String,
+        /// ONNX Runtime's library for this host's platform
+        #[arg(long, value_name = "FILE")]
+        ort_library: Option<PathBuf>,
+    },
     /// Forget a device
     Remove {
         /// The device
@@ -45,7 +53,7 @@ struct Add {
     /// Kind of board
     #[arg(long, value_name = "T")]
     target: String,
-    /// Where it is
+    /// Where it is: [USER@]HOST, a name of ssh's configuration, adb:SERIAL, or adb: for the only device there
     #[arg(long, value_name = "USER@HOST")]
     address: String,
     /// Port of its sshd [default: the target's]
@@ -57,6 +65,12 @@ struct Add {
     /// It runs on this host's own processor: the host keeps still while it times
     #[arg(long)]
     shares_host: bool,
+    /// Group that it is in, for --group; may be given several times
+    #[arg(long = "group", value_name = "G")]
+    groups: Vec<String>,
+    /// Name of the lease that measurements take, where several systems share one board, or one system stands for several
+    #[arg(long, value_name = "NAME")]
+    lease: Option<String>,
 }
 
 #[derive(serde::Serialize)]
@@ -72,6 +86,7 @@ struct Listed {
     address: Option<String>,
     port: Option<u16>,
     shares_host: bool,
+    groups: Vec<String>,
 }
 
 #[derive(serde::Serialize)]
@@ -89,6 +104,7 @@ impl Args {
             Action::Add(add) => add.run(context),
             Action::List => list(context),
             Action::Trust { name, yes } => trust(context, &name, yes),
+            Action::Doctor { name, ort_library } => super::doctor::run(context, &name, ort_library.as_deref()),
             Action::Remove { name } => {
                 registry(&context.home, context.devices.as_deref())?.remove(&name)?;
                 context.printer.note(&format!("removed {name}"));
@@ -100,9 +116,8 @@ impl Args {
 
 impl Add {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let profile = Profile::find(&self.target)?;
-        // A mistyped address or key is found now, not in the middle of a search.
-        Address::parse(&self.address, self.port.unwrap_or(profile.port))?;
+        // A mistyped target, address or key is found now, not in the middle of a search.
+        Profile::find(&self.target)?;
         let identity =
             self.identity.map(|path| std::path::absolute(&path).map_err(|e| Failure::file("use", &path, &e))).transpose()?;
         if let Some(path) = identity.as_ref().filter(|path| !path.is_file()) {
@@ -117,13 +132,16 @@ impl Add {
                 port: self.port,
                 identity,
                 shares_host: self.shares_host,
-                agent: None,
-                store: None,
+                groups: self.groups,
+                lease: self.lease,
+                ..DeviceEntry::default()
             },
         )?;
         let printer = context.printer;
         printer.note(&format!("registered {} in {}", self.name, registry.path().display()));
-        printer.note(&format!("next: host device trust {}", self.name));
+        if matches!(registry.get(&self.name)?.place, Place::Ssh { .. }) {
+            printer.note(&format!("next: host device trust {}", self.name));
+        }
         Ok(())
     }
 }
@@ -133,36 +151,52 @@ fn list(context: &Context) -> Result<(), Failure> {
     let place = |d: &RegisteredDevice| match &d.place {
         Place::Local => (None, None),
         Place::Ssh { address, port, .. } => (Some(address.clone()), *port),
+        Place::Adb { serial } => (Some(format!("adb:{}", serial.as_deref().unwrap_or_default())), None),
     };
     if context.printer.json {
         let devices = devices
             .iter()
             .map(|d| {
                 let (address, port) = place(d);
-                Listed { name: d.name.clone(), target: d.target.clone(), address, port, shares_host: d.shares_host }
+                Listed {
+                    name: d.name.clone(),
+                    target: d.target.clone(),
+                    address,
+                    port,
+                    shares_host: d.shares_host,
+                    groups: d.groups.clone(),
+                }
             })
             .collect();
         return context.printer.json(&Document { schema: "edgewise.devices/1", devices });
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["device", "target", "address", "shares host"]);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["device", "target", "address", "groups", "shares host"]);
     for d in &devices {
         let (address, port) = place(d);
         let address = address.unwrap_or_else(|| "this machine".into()) + &port.map(|p| format!(":{p}")).unwrap_or_default();
-        table.add_row([d.name.clone(), d.target.clone(), address, if d.shares_host { "yes" } else { "" }.into()]);
+        table.add_row([
+            d.name.clone(),
+            d.target.clone(),
+            address,
+            d.groups.join(", "),
+            if d.shares_host { "yes" } else { "" }.into(),
+        ]);
     }
     context.printer.data(&format!("{table}\n"))
 }
 
 fn trust(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
     let device = registry(&context.home, context.devices.as_deref())?.get(name)?;
-    let Place::Ssh { address, port, .. } = &device.place else {
-        return Err(Failure::usage(format!("`{name}` is this machine and has no host key")));
+    let Place::Ssh { address, port, ssh_config, .. } = &device.place else {
+        return Err(Failure::usage(format!("`{name}` is not reached over SSH and has no host key")));
     };
     let profile = Profile::find(&device.target)?;
-    let address = Address::parse(address, port.unwrap_or(profile.port))?;
-    let hosts = KnownHosts::in_home(&context.home.config);
-    let key = fetch_host_key(&address, &hosts)?;
+    let ssh = if *ssh_config { OpenSsh::from_env() } else { None };
+    let endpoint = Endpoint::resolve(&Destination::parse(address, *port)?, ssh.as_ref(), profile.port)?;
+    let hosts = endpoint.hosts(&KnownHosts::in_home(&context.home.config));
+    let key = fetch_host_key(&endpoint, &hosts)?;
+    let address = endpoint.key_address();
     let printer = context.printer;
     let known = matches!(hosts.check(&address, &key)?, Verdict::Known);
     let text = format!("{address} has the {} key {}", key.key_type(), key.fingerprint());

@@ -1,9 +1,13 @@
 //! `host front`: the Pareto front of a study.
 
 use super::studies;
-use crate::{cli::Context, failure::Failure, view::View};
+use crate::{
+    cli::Context,
+    failure::Failure,
+    view::{Intervals, View},
+};
 use comfy_table::{CellAlignment, Table, presets};
-use edgewise_search::{Candidate, Constraint, Record};
+use edgewise_search::{Candidate, Constraint, Objective, Record};
 use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 
 /// Flags of `host front`.
@@ -34,6 +38,8 @@ struct Point {
     id: String,
     objectives: BTreeMap<&'static str, f64>,
     config: Candidate,
+    /// Candidates that it cannot be told apart from on this device.
+    ties: Vec<String>,
 }
 
 impl Args {
@@ -44,10 +50,11 @@ impl Args {
         if context.printer.json {
             let mut front = BTreeMap::new();
             for device in &devices {
-                let points = on_front(view, device, &self.pick)?.into_iter().map(|record| Point {
+                let points = on_front(view, device, &self.pick)?.into_iter().map(|(record, ties)| Point {
                     id: record.id.clone(),
                     objectives: objectives(view, record, device),
                     config: record.candidate.clone(),
+                    ties,
                 });
                 front.insert(device.clone(), points.collect());
             }
@@ -61,13 +68,18 @@ impl Args {
             let text = if self.csv { csv(view, device, &self.pick)? } else { table(view, device, &self.pick)? };
             context.printer.data(&text)?;
         }
+        if !self.csv && self.device.is_none() {
+            context.printer.data(&portability_table(view))?;
+        }
         Ok(())
     }
 }
 
-fn on_front<'a>(view: &'a View, device: &str, pick: &[Constraint]) -> Result<Vec<&'a Record>, Failure> {
+/// Members of the front with their ties.
+fn on_front<'a>(view: &'a View, device: &str, pick: &[Constraint]) -> Result<Vec<(&'a Record, Vec<String>)>, Failure> {
     let front = view.front(device, pick)?;
-    Ok(front.ids.iter().filter_map(|id| view.records.iter().find(|r| r.id == *id)).collect())
+    let record = |id: String| view.records.iter().find(|r| r.id == id);
+    Ok(front.ids.into_iter().zip(front.ties).filter_map(|(id, ties)| Some((record(id)?, ties))).collect())
 }
 
 fn objectives(view: &View, record: &Record, device: &str) -> BTreeMap<&'static str, f64> {
@@ -77,7 +89,7 @@ fn objectives(view: &View, record: &Record, device: &str) -> BTreeMap<&'static s
 fn csv(view: &View, device: &str, pick: &[Constraint]) -> Result<String, Failure> {
     let names: Vec<&str> = view.settings.objectives.iter().map(|o| o.name()).collect();
     let mut out = format!("device,id,{}\n", names.join(","));
-    for record in on_front(view, device, pick)? {
+    for (record, _) in on_front(view, device, pick)? {
         let values = objectives(view, record, device);
         let cells: Vec<String> = names.iter().map(|n| values.get(n).map(f64::to_string).unwrap_or_default()).collect();
         let _ = writeln!(out, "{device},{},{}", record.id, cells.join(","));
@@ -98,16 +110,21 @@ pub(crate) fn table(view: &View, device: &str, pick: &[Constraint]) -> Result<St
         "memory MB",
         "parameters",
         "layers",
-        "runtime",
+        "trials",
+        "ties",
     ]);
-    let base = view.baseline().and_then(|b| b.measurements.iter().find(|m| m.device == device)).map(|m| m.tpot_ms.median);
-    let baseline = view.baseline().map(|b| b.id.as_str());
-    for record in on_front(view, device, pick)? {
-        let Some(m) = record.measurements.iter().find(|m| m.device == device) else { continue };
+    let intervals = Intervals::of(view, device);
+    let baseline = view.baseline();
+    let base = baseline.and_then(|b| view.value(b, device, Objective::TpotMs));
+    let (mut starred, mut tied) = (false, false);
+    for (record, ties) in on_front(view, device, pick)? {
+        let Some(m) = view.measured(record, device, &intervals) else { continue };
         let half = |e: &edgewise_search::Estimate| (e.ci95[1] - e.ci95[0]) / 2.0;
         let flag = if m.converged { "" } else { " *" };
+        starred |= !m.converged;
+        tied |= !ties.is_empty();
         table.add_row([
-            format!("{}{}", record.id, if baseline == Some(&record.id) { " (full)" } else { "" }),
+            format!("{}{}", record.id, if baseline.is_some_and(|b| b.id == record.id) { " (full)" } else { "" }),
             record.quality.map(|q| format!("{:.2}", q.perplexity)).unwrap_or_default(),
             format!("{:.2} ±{:.2}{flag}", m.ttft_ms.median, half(&m.ttft_ms)),
             format!("{:.3} ±{:.3}{flag}", m.tpot_ms.median, half(&m.tpot_ms)),
@@ -115,15 +132,40 @@ pub(crate) fn table(view: &View, device: &str, pick: &[Constraint]) -> Result<St
             format!("{:.0}", m.peak_rss_bytes as f64 / 1e6),
             record.artifact.as_ref().map(|a| format!("{:.2} M", a.parameters as f64 / 1e6)).unwrap_or_default(),
             record.candidate.layers.len().to_string(),
-            m.runtime.clone(),
+            m.trials.len().to_string(),
+            ties.iter().map(|id| format!("≈ {id}")).collect::<Vec<_>>().join("\n"),
         ]);
     }
-    for column in table.column_iter_mut().skip(1).take(7) {
+    for column in table.column_iter_mut().skip(1).take(8) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut out = format!("Pareto front on {device}, {} candidates measured\n{table}\n", view.records.len());
-    if view.records.iter().flat_map(|r| &r.measurements).any(|m| m.device == device && !m.converged) {
-        out.push_str("* the interval was still wider than asked when the time for it ended\n");
+    let runtime = baseline.and_then(|b| b.trials.iter().find(|t| t.device == device)).map_or("", |t| t.runtime.as_str());
+    let measured = view.records.iter().filter(|r| r.trials.iter().any(|t| t.device == device)).count();
+    let mut out = format!("Pareto front on {device} ({runtime}), {measured} candidates measured\n{table}\n");
+    if starred {
+        out.push_str("* an interval was still wider than asked when the time for it ended\n");
+    }
+    if tied {
+        out.push_str("≈ the difference in latency is not larger than noise\n");
+    }
+    let flags = view.session_flags(device);
+    if !flags.is_empty() {
+        let _ = writeln!(out, "flags of all that {device} measured: {}", flags.join(", "));
     }
     Ok(out)
+}
+
+/// How devices agree on the order of candidates, as a table for people; empty for a single device.
+pub(crate) fn portability_table(view: &View) -> String {
+    if view.devices.len() < 2 {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["order of", "predicts order on", "Kendall tau", "Spearman rho", "candidates"]);
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}"));
+    for row in view.portability() {
+        table.add_row([row.a, row.b, number(row.kendall), number(row.spearman), row.n.to_string()]);
+    }
+    format!("\nPortability\n{table}\n")
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod deploy;
 pub(crate) mod device;
+mod doctor;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod front;
@@ -9,4 +10,5 @@ pub(crate) mod measure;
 pub(crate) mod prepare;
 pub(crate) mod report;
 pub(crate) mod search;
+mod selection;
 mod studies;

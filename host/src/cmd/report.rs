@@ -1,11 +1,17 @@
 //! `host report`: a study as one self-contained HTML page.
 
 use super::studies::{self, Study};
-use crate::{cli::Context, exit_code, failure::Failure, view::View};
-use edgewise_report::{
-    Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload, render,
+use crate::{
+    cli::Context,
+    exit_code,
+    failure::Failure,
+    view::{Intervals, Measured, View},
 };
-use edgewise_search::{MeasurementRecord, Objective, Record};
+use edgewise_report::{
+    Agreement, Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status,
+    Workload, render,
+};
+use edgewise_search::{Objective, Record};
 use std::path::PathBuf;
 
 /// Flags of `host report`.
@@ -43,6 +49,8 @@ fn data(study: &Study) -> Result<ReportData, Failure> {
     for device in &view.devices {
         devices.push(report_device(view, device)?);
     }
+    let intervals: Vec<(String, Intervals)> =
+        view.devices.iter().map(|d| (d.name.clone(), Intervals::of(view, &d.name))).collect();
     Ok(ReportData {
         study: study.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
         model: Model {
@@ -56,8 +64,9 @@ fn data(study: &Study) -> Result<ReportData, Failure> {
         workload: Workload { prompt_tokens: view.workload.prompt_tokens, generated_tokens: view.workload.generated_tokens },
         axis: axis(view),
         baseline: baseline.id.clone(),
-        candidates: view.records.iter().map(|r| candidate(view, r)).collect(),
+        candidates: view.records.iter().map(|r| candidate(view, r, &intervals)).collect(),
         devices,
+        portability: portability(view),
         method: method(study),
         seconds: view.seconds.iter().map(|(name, s)| (name.clone(), *s)).collect(),
     })
@@ -75,7 +84,7 @@ fn axis(view: &View) -> Axis {
     axes.into_iter().next().unwrap_or(Axis::Parameters)
 }
 
-fn candidate(view: &View, record: &Record) -> Candidate {
+fn candidate(view: &View, record: &Record, intervals: &[(String, Intervals)]) -> Candidate {
     let config = &record.candidate;
     Candidate {
         id: record.id.clone(),
@@ -87,7 +96,11 @@ fn candidate(view: &View, record: &Record) -> Candidate {
         parameters: record.artifact.as_ref().map(|a| a.parameters),
         perplexity: record.quality.map(|q| q.perplexity),
         artifact_bytes: record.artifact.as_ref().map(|a| a.bytes),
-        measurements: record.measurements.iter().map(|m| measurement(view, m)).collect(),
+        measurements: intervals
+            .iter()
+            .filter_map(|(device, intervals)| view.measured(record, device, intervals))
+            .map(|m| measurement(&m))
+            .collect(),
         failures: record
             .failures
             .iter()
@@ -96,21 +109,19 @@ fn candidate(view: &View, record: &Record) -> Candidate {
     }
 }
 
-fn measurement(view: &View, m: &MeasurementRecord) -> Measurement {
+fn measurement(m: &Measured<'_>) -> Measurement {
     let estimate = |e: edgewise_search::Estimate| Estimate { median: e.median, ci95: e.ci95, n: e.n };
-    let total = |ttft: f64, tpot: f64| view.workload.latency_ms(ttft, tpot);
+    let last = m.last();
     Measurement {
-        device: m.device.clone(),
-        runtime: m.runtime.clone(),
-        precision: m.precision.clone(),
+        device: last.device.clone(),
+        runtime: last.runtime.clone(),
+        precision: last.precision.clone(),
         ttft_ms: estimate(m.ttft_ms),
         tpot_ms: estimate(m.tpot_ms),
-        latency_ms: Estimate {
-            median: total(m.ttft_ms.median, m.tpot_ms.median),
-            ci95: [total(m.ttft_ms.ci95[0], m.tpot_ms.ci95[0]), total(m.ttft_ms.ci95[1], m.tpot_ms.ci95[1])],
-            n: m.ttft_ms.n.min(m.tpot_ms.n),
-        },
+        latency_ms: estimate(m.latency_ms),
+        trials: m.trials.len() as u32,
         peak_rss_bytes: m.peak_rss_bytes,
+        joules_per_token: m.energy.map(|e| e.joules_per_token),
         converged: m.converged,
         flags: m.flags.clone(),
     }
@@ -118,20 +129,32 @@ fn measurement(view: &View, m: &MeasurementRecord) -> Measurement {
 
 fn report_device(view: &View, device: &edgewise_search::Device) -> Result<Device, Failure> {
     let front = view.front(&device.name, &[])?;
-    let first = view.baseline().and_then(|b| b.measurements.iter().find(|m| m.device == device.name)).map(|m| m.at_ms);
-    let drift = view.drifts.iter().filter(|d| d.device == device.name).map(|d| DriftPoint {
-        minutes: d.at_ms.saturating_sub(first.unwrap_or(d.at_ms)) as f64 / 60_000.0,
-        ttft_ratio: d.ttft_ratio,
-        tpot_ratio: d.tpot_ratio,
+    let sentinels = view.sentinels(&device.name);
+    let first = sentinels.first().map_or(0, |point| point.at_ms);
+    let drift = sentinels.iter().map(|point| DriftPoint {
+        minutes: point.at_ms.saturating_sub(first) as f64 / 60_000.0,
+        ttft_ratio: point.ttft_ratio,
+        tpot_ratio: point.tpot_ratio,
     });
+    let ties = front.ids.iter().cloned().zip(front.ties).filter(|(_, with)| !with.is_empty()).collect();
     Ok(Device {
         name: device.name.clone(),
         target: device.target.clone(),
         fingerprint: device.fingerprint.iter().map(|(n, v)| Fact { name: n.clone(), value: v.clone() }).collect(),
         front: front.ids,
+        ties,
+        flags: view.session_flags(&device.name),
         hypervolume: front.hypervolume.map(|(value, reference)| Hypervolume { value, reference }),
         drift: drift.collect(),
     })
+}
+
+fn portability(view: &View) -> Vec<Agreement> {
+    if view.devices.len() < 2 {
+        return Vec::new();
+    }
+    let row = |r: edgewise_search::Agreement| Agreement { a: r.a, b: r.b, kendall: r.kendall, spearman: r.spearman, n: r.n };
+    view.portability().into_iter().map(row).collect()
 }
 
 fn method(study: &Study) -> Vec<Fact> {

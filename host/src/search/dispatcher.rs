@@ -1,20 +1,25 @@
 //! The dispatcher: owns the study and all state, decides what starts, stores each result before it asks for the next.
 
 use super::{
-    Evaluator, Lane, Measurer, Schedule,
-    evaluator::Evaluated,
-    measurer::{Ending, Measured},
+    Evaluator, Schedule,
+    agenda::{Agenda, Place},
+    evaluator::{Evaluated, Wanted},
+    lane::{self, Ending, Found, Job, Lane, Said, Tried},
+    plan,
+    state::{Member, Phase, State, Work},
 };
 use crate::{
     exit_code,
     failure::Failure,
     json::{Timing, now_ms},
-    measuring::Shipment,
+    shipment::Way,
     view::View,
 };
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use edgewise_protocol::Progress;
-use edgewise_search::{Artifact, Candidate, Drift, Failure as StoredFailure, Origin, Sampler, StudyStore, propose};
+use edgewise_search::{
+    Artifact, Candidate, Failure as StoredFailure, Gap, Origin, Role, Rules, SENTINEL_SEAT, Sampler, StudyStore, propose,
+};
 use std::{
     collections::BTreeSet,
     sync::{
@@ -22,15 +27,23 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
+
+/// Once a device has answered, the others get this long before the search begins without them. They join when they come.
+const GRACE: Duration = Duration::from_secs(20);
+/// How soon a cancellation is noticed while devices are looked for.
+const POLL: Duration = Duration::from_millis(200);
 
 /// Is told how the search goes.
 pub(crate) trait Observer {
+    /// A device answered.
+    fn ready(&mut self, device: &str, found: &Found);
     /// A candidate's quality is being evaluated.
     fn evaluating(&mut self, position: usize, id: &str);
     /// A device works on a candidate.
     fn measuring(&mut self, position: usize, id: &str, device: &str, progress: Option<&Progress>);
-    /// All of a candidate's results are stored.
+    /// All devices have screened a candidate.
     fn finished(&mut self, id: &str, view: &View) -> Result<(), Failure>;
     /// Something about a device that the user should know.
     fn warning(&mut self, device: &str, text: &str);
@@ -38,283 +51,364 @@ pub(crate) trait Observer {
     fn lost(&mut self, device: &str, failure: &Failure);
 }
 
+/// Makes or opens the study once it is known which devices are there.
+pub(crate) trait OpenStudy {
+    /// Called once, with the devices that answered.
+    fn open(&mut self) -> Result<Box<dyn StudyStore>, Failure>;
+    /// Stores what a device is like.
+    fn greet(&mut self, study: &mut dyn StudyStore, device: &str, found: &Found) -> Result<(), Failure>;
+}
+
 /// How the search ended.
 pub(crate) struct Finished {
     pub(crate) timing: Timing,
-    /// The fault of the first device that was lost, where others went on.
-    pub(crate) lost: Option<Failure>,
+    pub(crate) study: Box<dyn StudyStore>,
+    /// Devices that were lost, and why.
+    pub(crate) lost: Vec<(String, Failure)>,
 }
 
 /// A search that is set up.
 pub(crate) struct Dispatcher<'a> {
-    pub(crate) study: &'a mut dyn StudyStore,
     pub(crate) sampler: &'a dyn Sampler,
     pub(crate) evaluator: &'a Evaluator<'a>,
     pub(crate) observer: &'a mut dyn Observer,
+    pub(crate) opening: &'a mut dyn OpenStudy,
+    pub(crate) rules: Rules,
+    /// Once one device is through, the others get this long.
+    pub(crate) patience: Option<Duration>,
     pub(crate) cancel: &'a AtomicBool,
 }
 
-/// One candidate on its way.
-struct Work {
-    id: String,
-    candidate: Candidate,
-    quality: bool,
-    evaluated: bool,
-    shipment: Option<Arc<Shipment>>,
-    /// Devices that have not finished it.
-    pending: BTreeSet<usize>,
-    told: bool,
-}
-
-enum Job {
-    Measure { index: usize, shipment: Arc<Shipment> },
-    Again { shipment: Arc<Shipment> },
-}
-
-enum Event {
+/// What comes back from the threads.
+pub(crate) enum Event {
     Evaluated { index: usize, result: Box<Result<Result<Evaluated, String>, Failure>> },
-    Stage { device: usize, index: usize, progress: Progress },
-    Measured { device: usize, index: usize, measured: Measured },
-    Again { device: usize, measured: Measured },
+    Device { number: usize, said: Said },
 }
 
-/// What the loop keeps besides the study.
-struct State {
-    work: Vec<Work>,
-    schedule: Schedule,
-    names: Vec<String>,
-    alive: Vec<bool>,
-    timing: Timing,
-    exhausted: bool,
-    first_lost: Option<Failure>,
-    stop: Option<Failure>,
-    measured: usize,
+/// The study with the loop's own state.
+struct Run<'r, 'a> {
+    of: &'r mut Dispatcher<'a>,
+    study: Box<dyn StudyStore>,
+    state: State,
+    /// Candidates of which a device waits for its shipment.
+    wanted: Vec<usize>,
+    first_through: Option<Instant>,
 }
 
 impl Dispatcher<'_> {
-    /// Runs until the budget is spent, the space is exhausted, or no device is left.
-    pub(crate) fn run(&mut self, measurers: Vec<Measurer<'_>>, timing: Timing) -> Result<Finished, Failure> {
-        let lanes = measurers.iter().map(|m| Lane { shares_host: m.ready.registered.shares_host, busy: false }).collect();
+    /// Runs until the budget is spent and nothing is open any more, the space is exhausted, or no device is left.
+    pub(crate) fn run(&mut self, lanes: Vec<Lane<'_>>, timing: Timing) -> Result<Finished, Failure> {
+        let plan = lanes.iter().map(|l| plan::Lane { shares_host: l.registered.shares_host, busy: false }).collect();
+        let member = |lane: &Lane<'_>| Member {
+            name: lane.registered.name.clone(),
+            phase: Phase::Connecting,
+            agenda: Agenda::default(),
+            pending: BTreeSet::new(),
+            way: lane.way,
+            done: false,
+            jobs: None,
+            failure: None,
+        };
         let mut state = State {
-            names: measurers.iter().map(|m| m.ready.registered.name.clone()).collect(),
-            alive: vec![true; measurers.len()],
-            schedule: Schedule { lanes, evaluating: false },
+            members: lanes.iter().map(member).collect(),
+            schedule: Schedule { lanes: plan, evaluating: false },
             work: Vec::new(),
             timing,
-            exhausted: false,
-            first_lost: None,
+            complete: false,
             stop: None,
-            measured: 0,
         };
-        self.recall(&mut state)?;
-        let (events_in, events) = unbounded();
         let evaluator = self.evaluator;
         thread::scope(|scope| {
-            let (evaluations, jobs) = unbounded::<(usize, String, Candidate, bool, bool)>();
+            let (events_in, events) = unbounded();
+            let (evaluations, jobs) = unbounded::<(usize, String, Candidate, Wanted)>();
             let sender = events_in.clone();
             scope.spawn(move || {
-                for (index, id, candidate, quality, artifact) in jobs {
-                    let result = Box::new(evaluator.work(&id, &candidate, quality, artifact));
+                for (index, id, candidate, wanted) in jobs {
+                    let result = Box::new(evaluator.work(&id, &candidate, wanted));
                     if sender.send(Event::Evaluated { index, result }).is_err() {
                         return;
                     }
                 }
             });
-            let devices: Vec<Sender<Job>> = measurers
-                .into_iter()
-                .enumerate()
-                .map(|(device, measurer)| {
-                    let (sender, jobs) = unbounded();
-                    let events = events_in.clone();
-                    scope.spawn(move || serve(device, measurer, &jobs, &events));
-                    sender
-                })
-                .collect();
+            for (number, lane) in lanes.into_iter().enumerate() {
+                state.members[number].jobs = Some(lane::start(scope, number, lane, events_in.clone()));
+            }
             drop(events_in);
-            self.pump(&mut state, &evaluations, &devices, &events)
-        })?;
-        if let Some(failure) = state.stop.take() {
-            return Err(failure);
-        }
-        if !state.alive.contains(&true) {
-            return Err(state.first_lost.take().unwrap_or_else(|| Failure::new(exit_code::BUG, "no device is left")));
-        }
-        Ok(Finished { timing: state.timing, lost: state.first_lost })
+            let found = self.look_for_devices(&mut state, &events)?;
+            let study = self.opening.open()?;
+            let mut run = Run { of: self, study, state, wanted: Vec::new(), first_through: None };
+            run.recall()?;
+            for (number, found) in found {
+                run.joined(number, &found)?;
+            }
+            run.pump(&evaluations, &events)?;
+            // Lanes end when nobody has jobs for them.
+            run.state.members.iter_mut().for_each(|m| m.jobs = None);
+            run.finish()
+        })
     }
 
-    /// Takes up what the study already holds.
-    fn recall(&mut self, state: &mut State) -> Result<(), Failure> {
-        let pending = self.study.pending(&state.names)?;
-        let view = View::read(self.study)?;
+    /// Waits until it is known which devices are there, and for those that are late no longer than [`GRACE`].
+    fn look_for_devices(&mut self, state: &mut State, events: &Receiver<Event>) -> Result<Vec<(usize, Box<Found>)>, Failure> {
+        let mut found = Vec::new();
+        let mut first: Option<Instant> = None;
+        while state.members.iter().any(|m| m.phase == Phase::Connecting) && first.is_none_or(|at| at.elapsed() < GRACE) {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Failure::new(exit_code::INTERRUPTED, "stopped by the user"));
+            }
+            match events.recv_timeout(POLL) {
+                Ok(Event::Device { number, said: Said::Ready(device) }) => {
+                    state.members[number].phase = Phase::Ready;
+                    first.get_or_insert_with(Instant::now);
+                    found.push((number, device));
+                }
+                Ok(Event::Device { number, said: Said::Lost(failure) }) => {
+                    let member = &mut state.members[number];
+                    // A single device's failure is the command's own error.
+                    if state.schedule.lanes.len() > 1 {
+                        self.observer.lost(&member.name, &failure);
+                    }
+                    (member.phase, member.failure) = (Phase::Lost, Some(failure));
+                }
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if found.is_empty() {
+            let first = state.members.iter_mut().find_map(|m| m.failure.take());
+            return Err(first.unwrap_or_else(|| Failure::new(exit_code::BUG, "no device is left")));
+        }
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found)
+    }
+}
+
+impl Run<'_, '_> {
+    /// Takes up the candidates that the study already holds.
+    fn recall(&mut self) -> Result<(), Failure> {
+        let view = View::read(&*self.study)?;
         for record in view.searched() {
-            let open = pending.iter().find(|p| p.id == record.id);
-            let devices = open.map(|p| &p.devices[..]).unwrap_or_default();
-            let waits = |name: &String| devices.contains(name);
-            state.work.push(Work {
+            let failed = record.failures.iter().any(|f| f.device.is_none());
+            let quality = record.quality.is_none() && !failed;
+            self.state.work.push(Work {
                 id: record.id.clone(),
                 candidate: record.candidate.clone(),
-                quality: open.is_some_and(|p| p.quality),
-                evaluated: open.is_none(),
+                quality,
+                evaluated: !quality,
+                failed,
                 shipment: None,
-                pending: state.names.iter().enumerate().filter(|(_, n)| waits(n)).map(|(i, _)| i).collect(),
-                told: open.is_none(),
+                told: !quality,
             });
+        }
+        Ok(())
+    }
+
+    /// A device is there: stores what it is like and finds out what it has to do.
+    fn joined(&mut self, number: usize, found: &Found) -> Result<(), Failure> {
+        let name = self.state.members[number].name.clone();
+        self.of.observer.ready(&name, found);
+        self.of.opening.greet(&mut *self.study, &name, found)?;
+        self.state.timing.transfer_s += found.transfer_s;
+        let view = View::read(&*self.study)?;
+        let pending = self.study.pending(std::slice::from_ref(&name))?;
+        let open = |id: &str| pending.iter().any(|p| p.id == id && !p.devices.is_empty());
+        let member = &mut self.state.members[number];
+        member.phase = Phase::Ready;
+        member.agenda = Agenda::of(&view, &name);
+        member.pending = self.state.work.iter().enumerate().filter(|(_, w)| open(&w.id)).map(|(i, _)| i).collect();
+        let pending = member.pending.clone();
+        for index in pending {
+            self.state.work[index].told = false;
         }
         Ok(())
     }
 
     fn pump(
         &mut self,
-        state: &mut State,
-        evaluations: &Sender<(usize, String, Candidate, bool, bool)>,
-        devices: &[Sender<Job>],
+        evaluations: &Sender<(usize, String, Candidate, Wanted)>,
         events: &Receiver<Event>,
     ) -> Result<(), Failure> {
         let budget = self.study.settings()?.budget as usize;
         let gone = || Failure::new(exit_code::BUG, "a worker thread ended early");
-        let mut drift_left: Option<Vec<usize>> = None;
         loop {
-            let stopping = state.stop.is_some() || self.cancel.load(Ordering::Relaxed) || !state.alive.contains(&true);
+            let cancelled = self.of.cancel.load(Ordering::Relaxed);
+            let stopping = self.state.stop.is_some() || cancelled || !self.state.any_alive() || self.out_of_patience();
             if !stopping {
-                self.propose(state, budget)?;
-                if let Some(index) = state.next_evaluation() {
-                    let work = &state.work[index];
-                    self.observer.evaluating(index, &work.id);
-                    if work.quality && !self.study.lease(&work.id, None)? {
-                        return Err(in_use(&work.id));
-                    }
-                    let job = (index, work.id.clone(), work.candidate.clone(), work.quality, !work.pending.is_empty());
-                    evaluations.send(job).map_err(|_| gone())?;
-                    state.schedule.evaluating = true;
+                self.propose(budget)?;
+                for device in 0..self.state.members.len() {
+                    self.start_trial(device)?;
                 }
-                for (device, jobs) in devices.iter().enumerate() {
-                    if let Some((index, shipment)) = state.next_measurement(device) {
-                        let (id, name) = (&state.work[index].id, &state.names[device]);
-                        self.observer.measuring(index, id, name, None);
-                        if !self.study.lease(id, Some(name))? {
-                            return Err(in_use(id));
+                // What a device waits for may have been found out just now.
+                if let Some(index) = self.state.next_evaluation(&self.wanted) {
+                    self.wanted.retain(|&i| i != index);
+                    let work = &self.state.work[index];
+                    if work.quality {
+                        self.of.observer.evaluating(index, &work.id);
+                        if !self.study.lease(&work.id, None)? {
+                            return Err(in_use(&work.id));
                         }
-                        jobs.send(Job::Measure { index, shipment }).map_err(|_| gone())?;
-                        state.schedule.lanes[device].busy = true;
                     }
+                    let files = self.state.members.iter().any(|m| m.phase == Phase::Ready && m.way == Way::Files);
+                    let wanted = Wanted { quality: work.quality, shipment: true, files };
+                    evaluations.send((index, work.id.clone(), work.candidate.clone(), wanted)).map_err(|_| gone())?;
+                    self.state.schedule.evaluating = true;
                 }
             }
-            if !state.schedule.evaluating && !state.schedule.lanes.iter().any(|lane| lane.busy) {
-                if stopping || !state.is_done(budget) {
-                    break;
-                }
-                // All is measured: once more the baseline, on one device after the other.
-                let left = drift_left.get_or_insert_with(|| {
-                    let all = (0..devices.len()).filter(|&d| state.alive[d]).collect();
-                    if state.measured > 1 { all } else { Vec::new() }
-                });
-                let Some(device) = left.pop() else { break };
-                let Some(shipment) = self.baseline_shipment(state)? else { break };
-                self.observer.measuring(0, &state.work[0].id, &state.names[device], None);
-                devices[device].send(Job::Again { shipment }).map_err(|_| gone())?;
-                state.schedule.lanes[device].busy = true;
+            if !self.state.schedule.evaluating && !self.state.schedule.lanes.iter().any(|lane| lane.busy) {
+                // Devices that are still looked for are not waited for.
+                break;
             }
-            let event = events.recv().map_err(|_| gone())?;
-            self.handle(state, event)?;
+            match events.recv_timeout(POLL) {
+                Ok(event) => self.handle(event)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+            }
         }
-        if self.cancel.load(Ordering::Relaxed) && state.stop.is_none() {
-            state.stop = Some(Failure::new(exit_code::INTERRUPTED, "stopped by the user"));
+        if self.of.cancel.load(Ordering::Relaxed) && self.state.stop.is_none() {
+            self.state.stop = Some(Failure::new(exit_code::INTERRUPTED, "stopped by the user"));
         }
         Ok(())
     }
 
+    fn out_of_patience(&self) -> bool {
+        self.of.patience.zip(self.first_through).is_some_and(|(patience, at)| at.elapsed() > patience)
+    }
+
     /// Proposes the next candidate when everything it may know about is known.
-    fn propose(&mut self, state: &mut State, budget: usize) -> Result<(), Failure> {
-        let next = state.work.len();
-        let ahead = state.schedule.ahead();
-        if state.exhausted || next >= budget || !state.is_finished(next.saturating_sub(ahead)) {
+    fn propose(&mut self, budget: usize) -> Result<(), Failure> {
+        let next = self.state.work.len();
+        let ahead = self.state.schedule.ahead();
+        if next >= budget {
+            self.state.complete = true;
+        }
+        let Some(lead) = self.state.lead() else { return Ok(()) };
+        if self.state.complete || !self.state.knows(next.saturating_sub(ahead)) {
             return Ok(());
         }
         let settings = self.study.settings()?;
         let candidate = if next == 0 {
             Some(settings.space.full())
         } else {
-            let view = View::read(self.study)?;
-            let history = view.history(&state.names[0]).as_of(next.saturating_sub(ahead));
-            propose(self.sampler, settings.seed, &history)?
+            let view = View::read(&*self.study)?;
+            let history = view.history(&self.state.members[lead].name).as_of(next.saturating_sub(ahead));
+            propose(self.of.sampler, settings.seed, &history)?
         };
         let Some(candidate) = candidate else {
-            state.exhausted = true;
+            self.state.complete = true;
             return Ok(());
         };
         let id = self.study.propose(&candidate, &Origin::search(next as u32))?;
-        let pending = (0..state.names.len()).filter(|&d| state.alive[d]).collect();
-        state.work.push(Work { id, candidate, quality: true, evaluated: false, shipment: None, pending, told: false });
+        self.state.work.push(Work { id, candidate, quality: true, evaluated: false, failed: false, shipment: None, told: false });
+        for member in &mut self.state.members {
+            member.pending.insert(next);
+        }
         Ok(())
     }
 
-    fn handle(&mut self, state: &mut State, event: Event) -> Result<(), Failure> {
+    /// Gives a device its next trial, if it has one and may work now.
+    fn start_trial(&mut self, device: usize) -> Result<(), Failure> {
+        let state = &self.state;
+        if !state.alive(device) || state.members[device].done || !state.schedule.may_measure(device) || state.work.is_empty() {
+            return Ok(());
+        }
+        let name = state.members[device].name.clone();
+        let place = match state.next_screening(device) {
+            Some((_, place)) => place,
+            None if state.screened(device) => {
+                let view = View::read(&*self.study)?;
+                let Some(place) = state.members[device].agenda.race(&view, &name, self.of.rules)? else {
+                    self.state.members[device].done = true;
+                    self.first_through.get_or_insert_with(Instant::now);
+                    return Ok(());
+                };
+                place
+            }
+            None => return Ok(()),
+        };
+        let index = self.state.index_of(&place.id).ok_or_else(|| Failure::new(exit_code::BUG, "a seat is nobody's"))?;
+        if !self.state.has_shipment(device, index) {
+            if !self.wanted.contains(&index) {
+                self.wanted.push(index);
+            }
+            return Ok(());
+        }
+        self.of.observer.measuring(index, &place.id, &name, None);
+        if screens(&place) && !self.study.lease(&place.id, Some(&name))? {
+            return Err(in_use(&place.id));
+        }
+        let Some(shipment) = self.state.work[index].shipment.clone() else { return Ok(()) };
+        let job = Job { place, shipment, baseline: index == 0 };
+        let member = &self.state.members[device];
+        if member.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
+            return Err(Failure::new(exit_code::BUG, format!("the lane of `{name}` ended early")));
+        }
+        self.state.schedule.lanes[device].busy = true;
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Evaluated { index, result } => {
-                state.schedule.evaluating = false;
-                self.evaluated(state, index, *result)?;
-                self.tell(state, index)
+                self.state.schedule.evaluating = false;
+                self.evaluated(index, *result)?;
+                self.tell()
             }
-            Event::Stage { device, index, progress } => {
-                self.observer.measuring(index, &state.work[index].id, &state.names[device], Some(&progress));
-                Ok(())
-            }
-            Event::Measured { device, index, measured } => {
-                state.account(device, &measured);
-                measured.warnings.iter().for_each(|text| self.observer.warning(&state.names[device], text));
-                self.measured(state, device, index, measured.ending)?;
-                self.tell(state, index)
-            }
-            Event::Again { device, measured } => {
-                state.account(device, &measured);
-                self.drifted(state, device, measured.ending)
-            }
+            Event::Device { number, said } => match said {
+                Said::Ready(found) => self.joined(number, &found),
+                Said::Lost(failure) => {
+                    self.lose(number, failure);
+                    self.tell()
+                }
+                Said::Stage { id, progress } => {
+                    if let Some(index) = self.state.index_of(&id) {
+                        self.of.observer.measuring(index, &id, &self.state.members[number].name, Some(&progress));
+                    }
+                    Ok(())
+                }
+                Said::Tried(tried) => {
+                    self.tried(number, *tried)?;
+                    self.tell()
+                }
+            },
         }
     }
 
-    fn evaluated(
-        &mut self,
-        state: &mut State,
-        index: usize,
-        result: Result<Result<Evaluated, String>, Failure>,
-    ) -> Result<(), Failure> {
-        let work = &mut state.work[index];
-        work.evaluated = true;
+    fn evaluated(&mut self, index: usize, result: Result<Result<Evaluated, String>, Failure>) -> Result<(), Failure> {
+        let work = &mut self.state.work[index];
         let done = match result {
             Ok(Ok(done)) => done,
             Ok(Err(message)) => {
-                work.pending.clear();
+                (work.evaluated, work.failed) = (true, true);
                 self.study.store_failure(&work.id, &StoredFailure { device: None, status: "failed".into(), message })?;
                 return Ok(());
             }
             Err(failure) => {
                 // The candidate is not to blame: the study keeps it open, to be done when the search is resumed.
-                self.study.release(&work.id, None)?;
-                state.stop = Some(failure);
+                if work.quality {
+                    self.study.release(&work.id, None)?;
+                }
+                self.state.stop = Some(failure);
                 return Ok(());
             }
         };
-        state.timing.evaluate_s += done.evaluate_s;
-        state.timing.export_s += done.export_s;
+        (work.evaluated, work.quality) = (true, false);
+        self.state.timing.evaluate_s += done.evaluate_s;
+        self.state.timing.export_s += done.export_s;
         self.study.add_seconds("evaluate", done.evaluate_s)?;
         self.study.add_seconds("export", done.export_s)?;
         if let Some(quality) = done.quality {
             self.study.store_quality(&work.id, &quality)?;
         }
         if let Some(shipment) = done.shipment {
-            let manifest = &shipment.artifact.manifest;
-            let made = Artifact {
-                sha256: shipment.artifact.sha256.clone(),
-                bytes: shipment.artifact.bytes(),
-                parameters: manifest.parameters,
-            };
+            let made =
+                Artifact { sha256: shipment.sha256.clone(), bytes: shipment.bytes(), parameters: shipment.manifest.parameters };
             let stored = self.study.records()?.into_iter().find(|r| r.id == work.id).and_then(|r| r.artifact);
             match stored {
                 None => self.study.store_artifact(&work.id, &made)?,
                 Some(before) if before == made => {}
                 Some(_) => {
                     let message = format!("the artifact of `{}` is not the one this study measured before", work.id);
-                    state.stop = Some(
+                    self.state.stop = Some(
                         Failure::new(exit_code::STUDY, message)
                             .hint("the model or the program changed; begin a new study with another --study"),
                     );
@@ -325,143 +419,123 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    fn measured(&mut self, state: &mut State, device: usize, index: usize, ending: Ending) -> Result<(), Failure> {
-        let name = state.names[device].clone();
-        let id = state.work[index].id.clone();
+    fn tried(&mut self, number: usize, tried: Tried) -> Result<(), Failure> {
+        let Tried { place, ending, transfer_s, measure_s, warnings } = tried;
+        self.state.schedule.lanes[number].busy = false;
+        self.state.timing.transfer_s += transfer_s;
+        self.state.timing.measure_s += measure_s;
+        let name = self.state.members[number].name.clone();
+        warnings.iter().for_each(|text| self.of.observer.warning(&name, text));
+        let index = self.state.index_of(&place.id);
         match ending {
-            Ending::Measured(record) => {
-                self.study.store_measurement(&id, &record)?;
-                state.measured += 1;
+            Ending::Measured(trial) => self.study.store_trial(&place.id, &trial)?,
+            // What never ran has failed; what ran before just lacks this trial.
+            Ending::Failed(status, message) if screens(&place) && index != Some(0) => {
+                self.study.store_failure(&place.id, &StoredFailure { device: Some(name), status: status.into(), message })?;
+                // Its seat stays free for the next candidate.
+                self.through(number, index);
+                return Ok(());
             }
             Ending::Failed(status, message) => {
-                let failure = StoredFailure { device: Some(name), status: status.into(), message };
-                self.study.store_failure(&id, &failure)?;
+                self.of.observer.warning(&name, &format!("a trial of {} failed: {message}", place.id));
+                let gap =
+                    Gap { device: name, block: place.block, seat: place.seat, status: status.into(), message, at_ms: now_ms() };
+                self.study.store_gap(&place.id, &gap)?;
+                if screens(&place) {
+                    self.study.release(&place.id, Some(&gap.device))?;
+                }
             }
-            Ending::Lost(error) => {
-                self.study.release(&id, Some(&name))?;
-                state.lose(device, error.into(), self.observer);
+            Ending::NeedsFiles => {
+                self.state.members[number].way = Way::Files;
+                if screens(&place) {
+                    self.study.release(&place.id, Some(&name))?;
+                }
+                return Ok(());
+            }
+            Ending::Lost { failure, .. } => {
+                if screens(&place) {
+                    self.study.release(&place.id, Some(&name))?;
+                }
+                self.lose(number, failure);
+                return Ok(());
+            }
+            Ending::Host(failure) => {
+                if screens(&place) {
+                    self.study.release(&place.id, Some(&name))?;
+                }
+                self.state.stop.get_or_insert(failure);
                 return Ok(());
             }
         }
-        state.work[index].pending.remove(&device);
+        self.state.members[number].agenda.fill(place.block, place.seat, place.role);
+        if screens(&place) {
+            self.through(number, index);
+        }
         Ok(())
     }
 
-    fn drifted(&mut self, state: &mut State, device: usize, ending: Ending) -> Result<(), Failure> {
-        let name = &state.names[device];
-        match ending {
-            Ending::Measured(again) => {
-                let view = View::read(self.study)?;
-                let first = view.baseline().and_then(|b| b.measurements.iter().find(|m| m.device == *name));
-                if let Some(first) = first {
-                    self.study.store_drift(&Drift {
-                        device: name.clone(),
-                        at_ms: now_ms(),
-                        after: state.work.len() as u32,
-                        ttft_ratio: again.ttft_ms.median / first.ttft_ms.median,
-                        tpot_ratio: again.tpot_ms.median / first.tpot_ms.median,
-                    })?;
+    fn through(&mut self, number: usize, index: Option<usize>) {
+        if let Some(index) = index {
+            self.state.members[number].pending.remove(&index);
+        }
+    }
+
+    fn lose(&mut self, number: usize, failure: Failure) {
+        let member = &mut self.state.members[number];
+        self.of.observer.lost(&member.name, &failure);
+        (member.phase, member.failure) = (Phase::Lost, Some(failure));
+        self.state.schedule.lanes[number].busy = false;
+    }
+
+    /// Says once that candidates are done, and drops files that nobody needs.
+    fn tell(&mut self) -> Result<(), Failure> {
+        for index in 0..self.state.work.len() {
+            if self.state.work[index].told || !self.state.is_through(index) || self.state.stop.is_some() {
+                continue;
+            }
+            let view = View::read(&*self.study)?;
+            let work = &mut self.state.work[index];
+            work.told = true;
+            if index > 0 && work.shipment.as_ref().is_some_and(|s| s.can(Way::Files)) {
+                work.shipment = None;
+                Evaluator::forget(&self.of.evaluator.folder, &work.id);
+            }
+            self.of.observer.finished(&self.state.work[index].id, &view)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Finished, Failure> {
+        if let Some(failure) = self.state.stop.take() {
+            return Err(failure);
+        }
+        let mut lost: Vec<(String, Failure)> = Vec::new();
+        for member in &mut self.state.members {
+            let late = || Failure::new(exit_code::CONNECT, format!("`{}` did not answer in time", member.name));
+            match member.phase {
+                Phase::Lost => lost.push((member.name.clone(), member.failure.take().unwrap_or_else(late))),
+                Phase::Connecting => lost.push((member.name.clone(), late())),
+                Phase::Ready if !member.done && self.of.patience.is_some() => {
+                    let message = format!("`{}` was not through when patience ended", member.name);
+                    lost.push((member.name.clone(), Failure::new(exit_code::MEASUREMENT, message)));
                 }
-            }
-            // Everything the study is for is stored; only the figure for the drift is missing.
-            Ending::Failed(_, message) => {
-                self.observer.warning(name, &format!("the baseline could not be measured again: {message}"));
-            }
-            Ending::Lost(error) => {
-                self.observer.warning(name, &format!("the baseline could not be measured again: {error}"));
+                Phase::Ready => {}
             }
         }
-        Ok(())
-    }
-
-    /// Says once that a candidate is done, and drops its files.
-    fn tell(&mut self, state: &mut State, index: usize) -> Result<(), Failure> {
-        let work = &mut state.work[index];
-        if work.told || !work.evaluated || !work.pending.is_empty() || state.stop.is_some() {
-            return Ok(());
+        if lost.len() == self.state.members.len()
+            && let Some((_, failure)) = lost.pop()
+        {
+            return Err(failure);
         }
-        work.told = true;
-        // The baseline is measured once more at the end.
-        if index > 0 {
-            work.shipment = None;
-            Evaluator::forget(&self.evaluator.folder, &work.id);
-        }
-        let view = View::read(self.study)?;
-        self.observer.finished(&state.work[index].id, &view)
-    }
-
-    /// The baseline's artifact; made again where the search was resumed after it.
-    fn baseline_shipment(&mut self, state: &mut State) -> Result<Option<Arc<Shipment>>, Failure> {
-        let Some(work) = state.work.first_mut() else { return Ok(None) };
-        if work.shipment.is_none() {
-            let Ok(made) = self.evaluator.work(&work.id, &work.candidate, false, true)? else { return Ok(None) };
-            state.timing.export_s += made.export_s;
-            work.shipment = made.shipment.map(Arc::new);
-        }
-        Ok(work.shipment.clone())
+        Ok(Finished { timing: self.state.timing, study: self.study, lost })
     }
 }
 
-impl State {
-    /// Whether the first `count` candidates have all their results.
-    fn is_finished(&self, count: usize) -> bool {
-        let pending = |w: &Work| w.pending.iter().any(|&d| self.alive[d]);
-        self.work.iter().take(count).all(|w| w.evaluated && !pending(w))
-    }
-
-    fn is_done(&self, budget: usize) -> bool {
-        (self.exhausted || self.work.len() >= budget) && self.is_finished(self.work.len())
-    }
-
-    fn next_evaluation(&self) -> Option<usize> {
-        let index = self.work.iter().position(|w| !w.evaluated)?;
-        let ready = self.is_finished(index.saturating_sub(self.schedule.ahead()));
-        (ready && self.schedule.may_evaluate()).then_some(index)
-    }
-
-    fn next_measurement(&self, device: usize) -> Option<(usize, Arc<Shipment>)> {
-        if !self.alive[device] || !self.schedule.may_measure(device) {
-            return None;
-        }
-        let index = self.work.iter().position(|w| w.pending.contains(&device))?;
-        self.work[index].shipment.clone().map(|shipment| (index, shipment))
-    }
-
-    fn account(&mut self, device: usize, measured: &Measured) {
-        self.schedule.lanes[device].busy = false;
-        self.timing.transfer_s += measured.transfer_s;
-        self.timing.measure_s += measured.measure_s;
-    }
-
-    fn lose(&mut self, device: usize, failure: Failure, observer: &mut dyn Observer) {
-        self.alive[device] = false;
-        observer.lost(&self.names[device], &failure);
-        self.first_lost.get_or_insert(failure);
-    }
+/// Whether a trial in this place is what the study leases: the first look at a candidate.
+fn screens(place: &Place) -> bool {
+    place.role == Role::Screen && (place.seat != SENTINEL_SEAT || place.block == 0)
 }
 
 fn in_use(id: &str) -> Failure {
     Failure::new(exit_code::STUDY, format!("`{id}` is being worked on by another process"))
-}
-
-/// A device's thread.
-fn serve(device: usize, mut measurer: Measurer<'_>, jobs: &Receiver<Job>, events: &Sender<Event>) {
-    for job in jobs {
-        let event = match job {
-            Job::Measure { index, shipment } => {
-                // The dispatcher may be gone; then nobody wants to know.
-                let mut tell = |p: &Progress| drop(events.send(Event::Stage { device, index, progress: p.clone() }));
-                let measured = measurer.work(&shipment, index == 0, &mut tell);
-                Event::Measured { device, index, measured }
-            }
-            Job::Again { shipment } => {
-                let measured = measurer.work(&shipment, false, &mut |_| {});
-                Event::Again { device, measured }
-            }
-        };
-        if events.send(event).is_err() {
-            return;
-        }
-    }
-    measurer.ready.device.close();
 }

@@ -1,6 +1,9 @@
-//! The worker that evaluates a candidate's quality and makes its artifact.
+//! The worker that evaluates a candidate's quality and makes what devices need of it.
 
-use crate::{failure::Failure, measuring::Shipment};
+use crate::{
+    failure::Failure,
+    shipment::{Freight, Shipment},
+};
 use edgewise_onnx::{ArtifactWriter, MappedWeights, SubNetwork};
 use edgewise_search::{Candidate, Quality};
 use edgewise_supernet::{Error, Evaluation, Network, evaluate};
@@ -20,9 +23,20 @@ pub(crate) fn sub_network(candidate: &Candidate) -> SubNetwork {
 pub(crate) struct Evaluator<'a> {
     pub(crate) network: &'a Network,
     pub(crate) artifacts: &'a ArtifactWriter<'a, MappedWeights>,
+    pub(crate) freight: &'a Freight<'a>,
     pub(crate) evaluation: &'a Evaluation,
     /// Artifacts live here only as long as they are needed.
     pub(crate) folder: PathBuf,
+}
+
+/// What is wanted of a candidate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) quality: bool,
+    /// What devices need: a recipe, ...
+    pub(crate) shipment: bool,
+    /// ... and the artifact's files for those that take no recipe.
+    pub(crate) files: bool,
 }
 
 /// What became of a candidate before any device saw it.
@@ -34,18 +48,12 @@ pub(crate) struct Evaluated {
 }
 
 impl Evaluator<'_> {
-    /// Does what is asked; `Ok(Err(why))` is a result about the candidate, `Err` ends the search.
-    pub(crate) fn work(
-        &self,
-        id: &str,
-        candidate: &Candidate,
-        quality: bool,
-        artifact: bool,
-    ) -> Result<Result<Evaluated, String>, Failure> {
+    /// Does what is wanted; `Ok(Err(why))` is a result about the candidate, `Err` ends the search.
+    pub(crate) fn work(&self, id: &str, candidate: &Candidate, wanted: Wanted) -> Result<Result<Evaluated, String>, Failure> {
         let sub = sub_network(candidate);
         let begun = Instant::now();
         let mut out = Evaluated { quality: None, shipment: None, evaluate_s: 0.0, export_s: 0.0 };
-        if quality {
+        if wanted.quality {
             match evaluate(self.network, &sub, self.evaluation) {
                 Ok(q) => out.quality = Some(Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens as u64 }),
                 // Cut too deep, a network may overflow: that is what this candidate is like.
@@ -53,7 +61,7 @@ impl Evaluator<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let probe = if artifact { Some(self.network.probe(&sub)) } else { None };
+        let probe = if wanted.shipment { Some(self.network.probe(&sub)) } else { None };
         out.evaluate_s = begun.elapsed().as_secs_f64();
         if let Some(probe) = probe {
             let begun = Instant::now();
@@ -62,8 +70,14 @@ impl Evaluator<'_> {
                 Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
                 Err(error) => return Err(error.into()),
             };
-            let made = self.artifacts.write(&sub, &self.folder.join(id))?;
-            out.shipment = Some(Shipment::new(made, Some(probe))?);
+            let made = self.artifacts.digest(&sub)?;
+            let recipe = self.freight.recipe(&made, &sub);
+            let shipment = Shipment::of_recipe(made, recipe, Some(probe));
+            out.shipment = Some(if wanted.files {
+                shipment.with_files(self.artifacts.write(&sub, &self.folder.join(id))?)
+            } else {
+                shipment
+            });
             out.export_s = begun.elapsed().as_secs_f64();
         }
         Ok(Ok(out))

@@ -1,11 +1,14 @@
-//! The search loop: one dispatcher owns the study, workers evaluate and measure and talk to it over channels.
+//! The search loop: one dispatcher owns the study, an evaluator and one lane per device work and talk to it over channels.
 
+mod agenda;
 mod dispatcher;
 mod evaluator;
-mod measurer;
+mod lane;
 mod plan;
+mod state;
 
-pub(crate) use dispatcher::{Dispatcher, Observer};
+pub(crate) use agenda::Place;
+pub(crate) use dispatcher::{Dispatcher, Observer, OpenStudy};
 pub(crate) use evaluator::{Evaluator, sub_network};
-pub(crate) use measurer::Measurer;
-pub(crate) use plan::{Lane, Schedule};
+pub(crate) use lane::{Found, Lane};
+pub(crate) use plan::Schedule;

@@ -1,15 +1,20 @@
 //! A prepared super-network.
 
 use crate::{Error, Importance, Network};
-use edgewise_onnx::{Artifact, ArtifactWriter, Extras, MappedWeights, ModelConfig, Source, SubNetwork, TOKENIZER_FILE};
+use edgewise_onnx::{
+    Artifact, ArtifactWriter, ChunkSource, Extras, MappedWeights, ModelConfig, Source, SubNetwork, SuperNetworkIndex,
+    TOKENIZER_FILE,
+};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 /// File that makes a folder a super-network.
 pub const SUPERNET_FILE: &str = "supernet.json";
 /// Version of that file's layout.
 pub const SUPERNET_SCHEMA: &str = "edgewise.supernet/1";
+/// File in which the hashes of a super-network's chunks are kept, so that they are computed once.
+const INDEX_CACHE: &str = "index.cache";
 
 /// The content of `supernet.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +44,7 @@ pub struct SuperNetwork {
     pub file: SuperNetworkFile,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
+    folder: PathBuf,
     weights: MappedWeights,
     tokenizer_json: Vec<u8>,
 }
@@ -72,7 +78,7 @@ impl SuperNetwork {
         let tokenizer_json = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let tokenizer = Tokenizer::from_bytes(&tokenizer_json)
             .map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
-        Ok(Self { file, tokenizer, weights: MappedWeights::open(folder)?, tokenizer_json })
+        Ok(Self { file, tokenizer, folder: folder.to_owned(), weights: MappedWeights::open(folder)?, tokenizer_json })
     }
 
     /// The architecture.
@@ -90,8 +96,28 @@ impl SuperNetwork {
 
     /// What makes artifacts of its sub-networks.
     pub fn artifacts(&self) -> ArtifactWriter<'_, MappedWeights> {
-        let extras = Extras { tokenizer: Some(self.tokenizer_json.clone()), model_type: "llama".into() };
-        ArtifactWriter::new(self.config(), &self.weights, self.file.source.clone(), extras)
+        ArtifactWriter::new(self.config(), &self.weights, self.file.source.clone(), self.extras())
+    }
+
+    /// What a device is sent of it once, so that it can make the artifacts itself: the index, and where its chunks' bytes are.
+    /// Hashes are kept beside the weights.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`].
+    pub fn index(&self) -> Result<(SuperNetworkIndex, Vec<ChunkSource<'_>>), Error> {
+        let (source, extras) = (&self.file.source, self.extras());
+        let cache = self.folder.join(INDEX_CACHE);
+        match SuperNetworkIndex::cached(&cache, self.config(), &self.weights, source, &extras) {
+            // The super-network may lie where nothing can be written; then its hashes are computed anew.
+            Err(edgewise_onnx::Error::Io { .. }) => {
+                Ok(SuperNetworkIndex::of(self.config(), &self.weights, source, &extras)?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    fn extras(&self) -> Extras {
+        Extras { tokenizer: Some(self.tokenizer_json.clone()), model_type: "llama".into() }
     }
 
     /// The network as a whole.

@@ -4,6 +4,7 @@
 //! fails is the device probed and a build uploaded, to a temporary name that is checked and then renamed: no run ever sees
 //! half a binary, and two hosts may do it at once without a lock.
 
+mod cleanup;
 mod probe;
 mod start;
 mod upload;

@@ -5,6 +5,9 @@ use std::fmt::Write;
 
 pub(super) const BEGIN: &str = "@@EDGEWISE-BEGIN";
 pub(super) const END: &str = "@@EDGEWISE-END";
+/// Defines `say`, which prints one word as it is: some shells' echo gives backslashes a meaning, and some have no printf.
+pub(super) const SAY: &str =
+    "say() { if command -v printf >/dev/null 2>&1; then printf '%s\\n' \"$1\"; else echo \"$1\"; fi; }; ";
 /// Kept free beside the agent, in bytes: its store needs room to be of any use.
 const HEADROOM: u64 = 1 << 20;
 
@@ -48,15 +51,18 @@ pub struct DeviceFacts {
 /// some systems have no /bin/sh; the shell runs it itself unless the kernel forbids it.
 pub(super) fn script(dirs: &[String]) -> String {
     let words = dirs.iter().map(|dir| shell::dir_word(dir)).collect::<Vec<_>>().join(" ");
-    let mut s = format!("umask 077; echo {BEGIN}; ");
+    let mut s = format!("{SAY}umask 077; echo {BEGIN}; ");
     s.push_str("echo system=$(uname -s); echo machine=$(uname -m); ");
     s.push_str("echo bits=$(getconf LONG_BIT 2>/dev/null); echo libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); ");
-    s.push_str("echo uid=$(id -u 2>/dev/null); echo \"home=$HOME\"; ");
+    // Small systems have no getconf: the fifth byte of a program says its words' size, and ldd is a part of glibc.
+    s.push_str("echo class=$(od -An -tu1 -j4 -N1 /bin/sh 2>/dev/null); ");
+    s.push_str("echo \"ldd=$(ldd --version 2>/dev/null | head -n 1)\"; ");
+    s.push_str("echo uid=$(id -u 2>/dev/null); say \"home=$HOME\"; ");
     let _ = write!(s, "for d in {words}; do t=\"$d/.probe-$$\"; f=; ");
     s.push_str("if mkdir -p \"$d\" 2>/dev/null && echo 'exit 7' 2>/dev/null > \"$t\" && [ -s \"$t\" ]; then ");
     s.push_str("chmod 700 \"$t\"; \"$t\" >/dev/null 2>&1; if [ $? = 7 ]; then s=usable; else s=noexec; fi; ");
     s.push_str("else s=readonly; fi; rm -f \"$t\" 2>/dev/null; ");
-    s.push_str("f=$(df -Pk \"$d\" 2>/dev/null | tail -n 1); echo \"dir=$s|$f|$d\"; rmdir \"$d\" 2>/dev/null; done; ");
+    s.push_str("f=$(df -Pk \"$d\" 2>/dev/null | tail -n 1); say \"dir=$s|$f|$d\"; rmdir \"$d\" 2>/dev/null; done; ");
     let _ = write!(s, "echo {END}");
     s
 }
@@ -81,8 +87,10 @@ pub(super) fn parse(stdout: &[u8]) -> Option<DeviceFacts> {
         match key {
             "system" => value.clone_into(&mut facts.system),
             "machine" => value.clone_into(&mut facts.machine),
-            "bits" => facts.bits = value.parse().ok(),
-            "libc" => facts.glibc = value.strip_prefix("glibc ").and_then(parse_version),
+            "bits" => facts.bits = value.parse().ok().or(facts.bits),
+            "class" => facts.bits = facts.bits.or(bits_of_class(value)),
+            "libc" => facts.glibc = value.strip_prefix("glibc ").and_then(parse_version).or(facts.glibc),
+            "ldd" => facts.glibc = facts.glibc.or(glibc_of_ldd(value)),
             "uid" => facts.uid = value.parse().ok(),
             "home" => value.clone_into(&mut facts.home),
             "dir" => facts.dirs.extend(parse_dir(value)),
@@ -90,6 +98,22 @@ pub(super) fn parse(stdout: &[u8]) -> Option<DeviceFacts> {
         }
     }
     (!facts.machine.is_empty()).then_some(facts)
+}
+
+/// `EI_CLASS` of an ELF file.
+fn bits_of_class(value: &str) -> Option<u32> {
+    match value.trim() {
+        "1" => Some(32),
+        "2" => Some(64),
+        _ => None,
+    }
+}
+
+/// `ldd (GNU libc) 2.31`, or a distribution's name for it in the brackets.
+fn glibc_of_ldd(line: &str) -> Option<(u32, u32)> {
+    let (name, version) = line.rsplit_once(' ')?;
+    let glibc = name.contains("GNU libc") || name.to_ascii_uppercase().contains("GLIBC");
+    parse_version(version).filter(|_| glibc)
 }
 
 fn parse_dir(value: &str) -> Option<Dir> {

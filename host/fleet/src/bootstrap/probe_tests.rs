@@ -19,7 +19,7 @@ fn builds(triples: &[(&str, &str)]) -> Vec<AgentBuild> {
 #[test]
 fn the_script_runs_here_and_its_answer_is_understood() {
     let dir = tempfile::tempdir().unwrap();
-    let good = dir.path().join("a b/edge'wise");
+    let good = dir.path().join("a b/edge'wise\\n|");
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let dirs = [good.to_str().unwrap().to_owned(), file.join("x").to_str().unwrap().to_owned(), "$UNSET_HERE/x".into()];
@@ -49,6 +49,20 @@ fn noise_around_the_markers_is_ignored() {
     assert_eq!(facts.dirs, [Dir { path: "/home/pi/.cache/edgewise".into(), state: DirState::Usable, free: Some(9000 * 1024) }]);
     assert_eq!(parse(b"just noise"), None);
     assert_eq!(parse(format!("{BEGIN}\nmachine=x\n").as_bytes()), None, "a cut answer is none");
+}
+
+#[test]
+fn a_system_without_getconf_is_told_by_its_programs() {
+    let probe = |lines: &str| parse(format!("{BEGIN}\nsystem=Linux\nmachine=aarch64\n{lines}\n{END}\n").as_bytes()).unwrap();
+    let without = |class: &str, ldd: &str| probe(&format!("bits=\nlibc=\nclass={class}\nldd={ldd}"));
+    let facts = without("1", "ldd (Debian GLIBC 2.36-9+deb12u14) 2.36");
+    assert_eq!((facts.bits, facts.glibc), (Some(32), Some((2, 36))));
+    assert_eq!(without("2", "ldd (GNU libc) 2.31").glibc, Some((2, 31)));
+    let musl = without("2", "musl libc (aarch64)");
+    assert_eq!((musl.bits, musl.glibc), (Some(64), None));
+    assert_eq!(without("127", "").bits, None);
+    let both = probe("bits=64\nlibc=glibc 2.35\nclass=1\nldd=ldd (GNU libc) 2.31");
+    assert_eq!((both.bits, both.glibc), (Some(64), Some((2, 35))));
 }
 
 #[test]

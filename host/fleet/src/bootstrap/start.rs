@@ -1,10 +1,11 @@
 //! Starting the agent, and putting it there first where need be.
 
 use super::{
+    cleanup,
     probe::{self, DeviceFacts},
     upload::upload,
 };
-use crate::{AgentBuild, Error, SshSession, SshTransport, shell};
+use crate::{AgentBuild, Error, Remote, shell};
 use std::{io, time::Duration};
 
 /// For a command that only looks around.
@@ -37,6 +38,8 @@ pub struct DeployReport {
     pub path: String,
     /// Bytes that were sent: 0 if it was there already, whole.
     pub bytes_sent: u64,
+    /// Builds that were removed beside it, since newer ones are there, as directories' names.
+    pub removed: Vec<String>,
 }
 
 impl Plan {
@@ -61,8 +64,8 @@ impl Plan {
 }
 
 /// Starts whatever build is in place. If none is, the process ends with status 127 and says nothing.
-pub(crate) fn start(session: SshSession, plan: &Plan) -> Result<SshTransport, Error> {
-    session.start(&shell::command(&plan.start_script()))
+pub(crate) fn start<R: Remote>(remote: R, plan: &Plan) -> Result<R::Process, Error> {
+    remote.start(&plan.start_script())
 }
 
 /// Makes sure that the right build is on the device, whole: probes it, and uploads unless the very bytes are there.
@@ -70,23 +73,23 @@ pub(crate) fn start(session: SshSession, plan: &Plan) -> Result<SshTransport, Er
 /// # Errors
 /// [`Error::NoAgentBuild`], [`Error::NoExec`], [`Error::ReadOnly`], [`Error::NoSpace`], [`Error::UploadDamaged`],
 /// [`Error::Remote`], [`Error::ConnectionLost`].
-pub(crate) fn install(session: SshSession, plan: &Plan) -> Result<(SshSession, DeployReport), Error> {
-    let device = session.device().to_owned();
-    let command = shell::command(&probe::script(&plan.dirs));
-    let (session, output) = session.run(&command, &mut io::empty(), PROBE)?;
+pub(crate) fn install<R: Remote>(remote: R, plan: &Plan) -> Result<(R, DeployReport), Error> {
+    let device = remote.device().to_owned();
+    let (remote, output) = remote.run(&probe::script(&plan.dirs), &mut io::empty(), PROBE)?;
     let facts = probe::parse(&output.stdout).ok_or_else(|| Error::Remote {
         device: device.clone(),
         action: "look around",
         what: output.describe(),
     })?;
     let build = facts.choose(&device, &plan.triples, &plan.builds, !plan.runner.is_empty())?;
-    let (session, there) = find_whole(session, plan, build)?;
-    let (session, base, bytes_sent) = if let Some(base) = there {
-        (session, base, 0)
+    let (remote, there) = find_whole(remote, plan, build)?;
+    let (remote, base, bytes_sent) = if let Some(base) = there {
+        (remote, base, 0)
     } else {
         let base = facts.place(&device, build.size())?.to_owned();
-        (upload(session, build, &base, &plan.runner)?, base, build.size())
+        (upload(remote, build, &base, &plan.runner)?, base, build.size())
     };
+    let (remote, removed) = cleanup::clean(remote, &base, build)?;
     let report = DeployReport {
         device,
         triple: build.triple().into(),
@@ -94,28 +97,30 @@ pub(crate) fn install(session: SshSession, plan: &Plan) -> Result<(SshSession, D
         path: format!("{base}/{}/device-agent", build.directory()),
         facts,
         bytes_sent,
+        removed,
     };
-    Ok((session, report))
+    Ok((remote, report))
 }
 
 /// The base directory in which the build lies undamaged, if one does. A power cut may leave a file short or empty.
-fn find_whole(session: SshSession, plan: &Plan, build: &AgentBuild) -> Result<(SshSession, Option<String>), Error> {
+fn find_whole<R: Remote>(remote: R, plan: &Plan, build: &AgentBuild) -> Result<(R, Option<String>), Error> {
     let dirs = plan.dirs.iter().map(|dir| shell::dir_word(dir)).collect::<Vec<_>>().join(" ");
     let script = format!(
-        "echo {begin}; for d in {dirs}; do a=\"$d\"/{sub}/device-agent; if [ -x \"$a\" ]; then if command -v sha256sum \
+        "{say}echo {begin}; for d in {dirs}; do a=\"$d\"/{sub}/device-agent; if [ -x \"$a\" ]; then if command -v sha256sum \
          >/dev/null 2>&1; then h=$(sha256sum < \"$a\"); else h=$({runner}\"$a\" hash \"$a\"); fi; case \"$h\" in {sha}*) \
-         echo \"whole=$d\"; break;; esac; fi; done; echo {end}",
+         say \"whole=$d\"; break;; esac; fi; done; echo {end}",
+        say = probe::SAY,
         begin = probe::BEGIN,
         end = probe::END,
         sub = shell::quote(&build.directory()),
         runner = plan.runner_words(),
         sha = build.sha256(),
     );
-    let (session, output) = session.run(&shell::command(&script), &mut io::empty(), PROBE)?;
+    let (remote, output) = remote.run(&script, &mut io::empty(), PROBE)?;
     let lines = probe::between_markers(&output.stdout).ok_or_else(|| Error::Remote {
-        device: session.device().into(),
+        device: remote.device().into(),
         action: "look for an agent",
         what: output.describe(),
     })?;
-    Ok((session, lines.iter().find_map(|line| line.strip_prefix("whole=")).map(str::to_owned)))
+    Ok((remote, lines.iter().find_map(|line| line.strip_prefix("whole=")).map(str::to_owned)))
 }

@@ -1,7 +1,7 @@
 //! Putting one file on a device with nothing but a POSIX shell there.
 
 use super::probe::{BEGIN, END, between_markers};
-use crate::{AgentBuild, Error, SshSession, shell};
+use crate::{AgentBuild, Error, Remote, shell};
 use std::{fs::File, time::Duration};
 
 /// A slow link moves 50 KiB/s.
@@ -26,19 +26,18 @@ fn script(build: &AgentBuild, base: &str, token: &str, runner: &[String]) -> Str
     )
 }
 
-pub(super) fn upload(session: SshSession, build: &AgentBuild, base: &str, runner: &[String]) -> Result<SshSession, Error> {
-    let device = session.device().to_owned();
+pub(super) fn upload<R: Remote>(remote: R, build: &AgentBuild, base: &str, runner: &[String]) -> Result<R, Error> {
+    let device = remote.device().to_owned();
     let failed = |source| Error::File { action: "read", path: build.path().into(), source };
     let mut file = File::open(build.path()).map_err(failed)?;
     let token = token().map_err(failed)?;
     let limit = Duration::from_secs(60 + build.size() / BYTES_PER_SECOND_AT_LEAST);
-    let command = shell::command(&script(build, base, &token, runner));
-    let (session, output) = session.run(&command, &mut file, limit)?;
-    let remote = |what: String| Error::Remote { device: device.clone(), action: "upload the agent", what };
-    let lines = between_markers(&output.stdout).ok_or_else(|| remote(output.describe()))?;
+    let (remote, output) = remote.run(&script(build, base, &token, runner), &mut file, limit)?;
+    let refused = |what: String| Error::Remote { device: device.clone(), action: "upload the agent", what };
+    let lines = between_markers(&output.stdout).ok_or_else(|| refused(output.describe()))?;
     let value = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     match value("failed") {
-        None if value("done") == Some("1") => Ok(session),
+        None if value("done") == Some("1") => Ok(remote),
         Some("mkdir" | "write") if output.end.stderr.contains("No space left") => {
             Err(Error::NoSpace { device, dir: base.into(), needed: build.size(), free: 0 })
         }
@@ -50,7 +49,7 @@ pub(super) fn upload(session: SshSession, build: &AgentBuild, base: &str, runner
             let what = format!("{} bytes sent, {size} arrived; SHA-256 {} sent, {hash} arrived", build.size(), build.sha256());
             Err(Error::UploadDamaged { device, what })
         }
-        step => Err(remote(format!("step `{}` failed: {}", step.unwrap_or("?"), output.end.stderr))),
+        step => Err(refused(format!("step `{}` failed: {}", step.unwrap_or("?"), output.end.stderr))),
     }
 }
 

@@ -38,7 +38,7 @@ impl AdbTransport {
 fn end_of_process(client: End) -> End {
     let told = client.stderr.rsplit_once(MARK).and_then(|(stderr, status)| {
         let status = status.trim().parse().ok()?;
-        Some(End { exit: exit_of(status), stderr: stderr.trim_end_matches([' ', '/']).to_owned() })
+        Some(End { exit: exit_of(status), stderr: stderr.strip_suffix(" / ").unwrap_or(stderr).to_owned() })
     });
     told.unwrap_or_else(|| {
         let why = match &client.exit {

@@ -1,8 +1,7 @@
 //! A child process of this one, over pipes.
 
 use super::{
-    End, Event, Exit, INCOMING_PIECES, OUTGOING_MESSAGES, Process, READ_SIZE, SendError, Transport, Words, queues,
-    queues::Queues,
+    End, Event, Exit, INCOMING_PIECES, OUTGOING_MESSAGES, Process, READ_SIZE, SendError, Transport, Words, queues, queues::Queues,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::{

@@ -13,9 +13,9 @@ mod tail;
 
 pub use adb::AdbTransport;
 pub use local::LocalTransport;
-pub(crate) use queues::{Output, Process, close, run};
+pub(crate) use queues::{Output, Process, run};
 pub use ssh::SshTransport;
-pub(crate) use tail::{Tail, Words, printable};
+pub(crate) use tail::{Words, printable};
 
 use std::{
     fmt,

@@ -32,8 +32,7 @@ impl SshTransport {
         let (received, incoming) = bounded(INCOMING_PIECES);
         let (waker, sleeper) = wake_pair()?;
         let shared = Arc::new(Shared::default());
-        let pump =
-            Pump { session, channel, proxy, outgoing: to_send, incoming: received, shared: Arc::clone(&shared), sleeper };
+        let pump = Pump { session, channel, proxy, outgoing: to_send, incoming: received, shared: Arc::clone(&shared), sleeper };
         let pump = std::thread::Builder::new().name("ssh-pump".into()).spawn(move || pump.run())?;
         Ok(Self { queues: Queues::new(outgoing, incoming), shared, waker, pump: Some(pump) })
     }

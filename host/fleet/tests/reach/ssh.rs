@@ -1,145 +1,22 @@
-//! Against a real sshd of our own, on a free port of the loopback interface.
-//!
-//! Without OpenSSH the tests say that they are skipped, and fail where `CI=true` promises that it is there.
+//! The session: who answers, who we are, and what is run.
 
+use crate::common::{Setup, caller, route, script_agent, server, server_with, soon};
 use edgewise_fleet::{
-    Address, AgentBuild, Blob, Caller, Category, Connect, Device, Error, Event, Exit, HostKey, KnownHosts, LocalRoute, SendError,
-    SshRoute, SshSession, SshSettings, SshTransport, Transport, fetch_host_key,
+    Address, AgentBuild, Blob, Category, Connect, Device, Error, Event, Exit, HostKey, LocalRoute, SendError, SshSession,
+    SshTransport, Transport, fetch_host_key,
 };
-use edgewise_protocol::{AgentHello, AgentMessage, BlobId, BlobState, ErrorCode, MAGIC, OrtLibrary, encode_control};
+use edgewise_protocol::{BlobId, BlobState, ErrorCode, OrtLibrary};
 use edgewise_targets::Profile;
 use std::{
     fs,
     io::Write,
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
-
-const SSHD: &str = "/usr/sbin/sshd";
-
-struct Server {
-    dir: tempfile::TempDir,
-    child: Child,
-    address: Address,
-}
-
-/// A running server, or `None` with a visible word where there is no OpenSSH.
-fn caller() -> Caller {
-    Caller { owner: "ann@lab".into(), lease: "device".into() }
-}
-
-fn server() -> Option<Server> {
-    if !Path::new(SSHD).exists() {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI=true, but there is no {SSHD}");
-        // Straight to the stream: the test harness would swallow a macro's output.
-        std::io::stderr().write_all(b"SKIPPED: no sshd on this machine\n").unwrap();
-        return None;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    for (name, kind) in [("host_ed25519", "ed25519"), ("host_ecdsa", "ecdsa"), ("user", "ed25519"), ("stranger", "ed25519")] {
-        keygen(&dir.path().join(name), kind, "");
-    }
-    keygen(&dir.path().join("locked"), "ed25519", "secret");
-    fs::copy(dir.path().join("user.pub"), dir.path().join("authorized_keys")).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let at = |name: &str| dir.path().join(name).display().to_string();
-    let config = format!(
-        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile {}\nUsePAM no\n\
-         StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nMaxStartups 50\n",
-        at("host_ed25519"),
-        at("host_ecdsa"),
-        at("authorized_keys"),
-        at("pid"),
-    );
-    fs::write(dir.path().join("config"), config).unwrap();
-    // Needed, and only possible, as root.
-    let _ = fs::create_dir_all("/run/sshd");
-    let log = fs::File::create(dir.path().join("log")).unwrap();
-    let child = Command::new(SSHD).args(["-D", "-e", "-f"]).arg(dir.path().join("config")).stderr(log).spawn().unwrap();
-    let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap().trim().to_owned();
-    let server = Server { dir, child, address: Address { user, host: "127.0.0.1".into(), port } };
-    let start = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(20), "sshd does not listen: {}", server.log());
-        thread::sleep(Duration::from_millis(20));
-    }
-    Some(server)
-}
-
-fn keygen(path: &Path, kind: &str, passphrase: &str) {
-    let done = Command::new("ssh-keygen").args(["-q", "-N", passphrase, "-t", kind, "-f"]).arg(path).status().unwrap();
-    assert!(done.success());
-}
-
-impl Server {
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Only an own file: the tester's must not matter.
-    fn hosts(&self) -> KnownHosts {
-        KnownHosts::new(self.path("known_hosts"), None)
-    }
-
-    fn trusted(&self) -> KnownHosts {
-        let hosts = self.hosts();
-        let key = fetch_host_key(&self.address, &hosts).unwrap();
-        hosts.store(&self.address, &key).unwrap();
-        hosts
-    }
-
-    fn settings(&self, key: &str) -> SshSettings {
-        SshSettings { identity: Some(self.path(key)), ciphers: vec!["aes128-gcm@openssh.com".into()] }
-    }
-
-    fn session(&self) -> SshSession {
-        SshSession::connect("pi", &self.address, &self.trusted(), &self.settings("user"))
-            .unwrap_or_else(|e| panic!("{e}\n{}", self.log()))
-    }
-
-    /// Ends the server and every process that serves a connection.
-    fn kill(&mut self) {
-        let mut doomed = vec![self.child.id()];
-        let mut next = 0;
-        while next < doomed.len() {
-            doomed.extend(children(doomed[next]));
-            next += 1;
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        for pid in &doomed[1..] {
-            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn children(parent: u32) -> Vec<u32> {
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
-    let parent_of = |pid: &u32| -> Option<u32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    pids.filter(|pid| parent_of(pid) == Some(parent)).collect()
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_mins(1)
-}
 
 /// What a process prints until it ends, and its end.
 fn to_the_end(transport: &mut SshTransport) -> (Vec<u8>, edgewise_fleet::End) {
@@ -157,7 +34,7 @@ fn to_the_end(transport: &mut SshTransport) -> (Vec<u8>, edgewise_fleet::End) {
 fn an_unknown_key_is_refused_until_it_is_trusted() {
     let Some(server) = server() else { return };
     let hosts = server.hosts();
-    let connect = || SshSession::connect("pi", &server.address, &hosts, &server.settings("user"));
+    let connect = || SshSession::connect("pi", &server.endpoint(), &hosts, &server.settings("user"));
     let Err(error) = connect() else { panic!("an unknown server was accepted") };
     let Error::HostKeyUnknown { fingerprint, .. } = &error else { panic!("{error}") };
     assert_eq!(error.category(), Category::HostKey);
@@ -165,7 +42,7 @@ fn an_unknown_key_is_refused_until_it_is_trusted() {
     assert!(String::from_utf8(listed.stdout).unwrap().contains(fingerprint), "not what ssh-keygen shows: {fingerprint}");
     assert!(!hosts.own_file().exists(), "a refusal stores nothing");
 
-    let key = fetch_host_key(&server.address, &hosts).unwrap();
+    let key = fetch_host_key(&server.endpoint(), &hosts).unwrap();
     assert_eq!(&key.fingerprint(), fingerprint);
     hosts.store(&server.address, &key).unwrap();
     connect().unwrap_or_else(|e| panic!("{e}\n{}", server.log()));
@@ -186,12 +63,12 @@ fn a_changed_key_is_refused_with_both_fingerprints() {
     let (kind, key) = other.split_once(' ').unwrap();
     let line = format!("[127.0.0.1]:{} {kind} {key}", server.address.port);
     fs::write(hosts.own_file(), format!("# boards\n{line}")).unwrap();
-    let Err(error) = SshSession::connect("pi", &server.address, &hosts, &server.settings("user")) else {
+    let Err(error) = SshSession::connect("pi", &server.endpoint(), &hosts, &server.settings("user")) else {
         panic!("a changed key was accepted")
     };
     let text = error.to_string();
     let Error::HostKeyChanged(mismatch) = &error else { panic!("{error}") };
-    assert_eq!(mismatch.received, fetch_host_key(&server.address, &hosts).unwrap().fingerprint());
+    assert_eq!(mismatch.received, fetch_host_key(&server.endpoint(), &hosts).unwrap().fingerprint());
     assert!(text.contains(&mismatch.received) && text.contains(&mismatch.expected[0].fingerprint), "{text}");
     assert!(text.contains("known_hosts:2"), "{text}");
     assert!(error.hint().unwrap().contains("remove line 2"));
@@ -204,16 +81,42 @@ fn the_type_of_key_that_is_known_is_asked_for() {
     // The server would show ed25519 by itself; the file knows its ecdsa key only.
     let known = fs::read_to_string(server.path("host_ecdsa.pub")).unwrap();
     fs::write(hosts.own_file(), format!("[127.0.0.1]:{} {known}", server.address.port)).unwrap();
-    let key: HostKey = fetch_host_key(&server.address, &hosts).unwrap();
+    let key: HostKey = fetch_host_key(&server.endpoint(), &hosts).unwrap();
     assert_eq!(key.key_type(), "ecdsa-sha2-nistp256");
-    SshSession::connect("pi", &server.address, &hosts, &server.settings("user")).unwrap_or_else(|e| panic!("{e}"));
+    SshSession::connect("pi", &server.endpoint(), &hosts, &server.settings("user")).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// A server with three types of keys, of which the file knows one: that one is asked for. Where the server has lost that one,
+/// the others are unknown and not an attack.
+#[test]
+fn another_type_of_key_is_unknown_and_not_changed() {
+    let Some(server) = server_with(&Setup { host_keys: &["ed25519", "ecdsa", "rsa"], ..Setup::default() }) else { return };
+    let hosts = server.hosts();
+    let name = format!("[127.0.0.1]:{}", server.address.port);
+    let connect = || SshSession::connect("pi", &server.endpoint(), &hosts, &server.settings("user")).map(drop);
+    for (kind, key_type) in [("ed25519", "ssh-ed25519"), ("ecdsa", "ecdsa-sha2-nistp256"), ("rsa", "ssh-rsa")] {
+        fs::write(hosts.own_file(), server.host_line(&name, kind)).unwrap();
+        assert_eq!(fetch_host_key(&server.endpoint(), &hosts).unwrap().key_type(), key_type);
+        connect().unwrap_or_else(|e| panic!("{kind}: {e}\n{}", server.log()));
+    }
+    let Some(young) = server_with(&Setup { host_keys: &["ed25519"], ..Setup::default() }) else { return };
+    let hosts = young.hosts();
+    let name = format!("[127.0.0.1]:{}", young.address.port);
+    fs::write(hosts.own_file(), server.host_line(&name, "rsa")).unwrap();
+    let error = SshSession::connect("pi", &young.endpoint(), &hosts, &young.settings("user")).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::HostKeyUnknown { key_type, .. } if key_type == "ssh-ed25519"), "{error}");
+    // The same file with a key of the type that is shown is a change, beside which the rsa key is no comfort.
+    let known = server.host_line(&name, "rsa") + &server.host_line(&name, "ed25519");
+    fs::write(hosts.own_file(), known).unwrap();
+    let error = SshSession::connect("pi", &young.endpoint(), &hosts, &young.settings("user")).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::HostKeyChanged(key) if key.expected.len() == 1), "{error}");
 }
 
 #[test]
 fn keys_that_do_not_open_are_told_apart() {
     let Some(server) = server() else { return };
     let hosts = server.trusted();
-    let connect = |key| match SshSession::connect("pi", &server.address, &hosts, &server.settings(key)) {
+    let connect = |key| match SshSession::connect("pi", &server.endpoint(), &hosts, &server.settings(key)) {
         Err(error) => error,
         Ok(_) => panic!("`{key}` opened the door"),
     };
@@ -233,12 +136,12 @@ fn who_does_not_answer_is_named() {
     let port = listener.local_addr().unwrap().port();
     let closer = thread::spawn(move || drop(listener.accept()));
     let mute = Address { port, ..server.address.clone() };
-    assert!(matches!(fetch_host_key(&mute, &hosts), Err(Error::Handshake { .. })));
+    assert!(matches!(fetch_host_key(&mute.clone().into(), &hosts), Err(Error::Handshake { .. })));
     closer.join().unwrap();
-    let error = fetch_host_key(&mute, &hosts).unwrap_err();
+    let error = fetch_host_key(&mute.clone().into(), &hosts).unwrap_err();
     assert!(matches!(&error, Error::Connect { .. }) && error.to_string().contains(&port.to_string()), "{error}");
     let nowhere = Address { host: "no-such-board.invalid".into(), ..server.address.clone() };
-    assert!(matches!(fetch_host_key(&nowhere, &hosts), Err(Error::Resolve { .. })));
+    assert!(matches!(fetch_host_key(&nowhere.into(), &hosts), Err(Error::Resolve { .. })));
 }
 
 #[test]
@@ -323,29 +226,6 @@ fn a_server_that_dies_is_noticed_at_once() {
     let (_, end) = to_the_end(&mut cat);
     assert!(matches!(end.exit, Exit::Lost(_)), "{end}");
     assert!(start.elapsed() < Duration::from_secs(20));
-}
-
-/// A shell script that greets as an agent does and then does `then`.
-fn script_agent(server: &Server, then: &str) -> AgentBuild {
-    let mut bytes = MAGIC.to_vec();
-    let hello = AgentHello { oldest: 1, newest: 1, version: "script".into(), triple: "t".into(), pid: 1 };
-    encode_control(&AgentMessage::Hello(hello), &mut bytes).unwrap();
-    let octal: String = bytes.iter().fold(String::new(), |text, byte| text + &format!("\\{byte:03o}"));
-    let text = format!("#!/bin/sh\n[ \"$1 $2\" = 'serve --store' ] || exit 9\nprintf '{octal}'\n{then}\n");
-    let path = server.path("agent");
-    fs::write(&path, text).unwrap();
-    AgentBuild::open("x86_64-unknown-linux-musl", &path).unwrap()
-}
-
-fn route(server: &Server, build: AgentBuild, store: &Path) -> SshRoute {
-    SshRoute {
-        address: server.address.clone(),
-        known_hosts: server.trusted(),
-        identity: Some(server.path("user")),
-        builds: vec![build],
-        profile: Profile::find("linux-x86_64").unwrap(),
-        store: Some(store.to_str().unwrap().to_owned()),
-    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A made-up study of the size of a real one.
 
 use edgewise_report::{
-    Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload,
+    Agreement, Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload,
 };
 
 const LAYERS: u32 = 30;
@@ -58,12 +58,32 @@ fn candidate(n: u32, cut: f64, noise: &mut Noise) -> Candidate {
             ttft_ms: estimate(ttft, 0.006),
             tpot_ms: estimate(tpot, 0.004 + 0.02 * noise.next()),
             latency_ms: estimate(ttft + 63.0 * tpot, 0.01),
+            trials: if n % 3 == 0 { 4 } else { 1 },
             peak_rss_bytes: parameters * 5 + 60_000_000,
+            joules_per_token: (n % 4 != 1).then_some(0.21 * share),
             converged: n % 9 != 4,
             flags: if n % 9 == 4 { vec!["not_converged".to_owned()] } else { Vec::new() },
         }],
         failures: Vec::new(),
     }
+}
+
+fn agreement(a: &str, b: &str, kendall: Option<f64>, spearman: Option<f64>, n: usize) -> Agreement {
+    Agreement { a: a.to_owned(), b: b.to_owned(), kendall, spearman, n }
+}
+
+/// So many sentinels of a device that slows down, the last outside the band.
+pub(crate) fn sentinels(n: u32) -> Vec<DriftPoint> {
+    let mut noise = Noise(11);
+    let point = |k: u32| match k {
+        0 => DriftPoint { minutes: 0.0, ttft_ratio: 1.0, tpot_ratio: 1.0 },
+        _ => DriftPoint {
+            minutes: f64::from(k) * 2.3,
+            ttft_ratio: 1.0 + 0.006 * (noise.next() - 0.3),
+            tpot_ratio: 1.0 + 0.034 * f64::from(k) / f64::from(n - 1) + 0.004 * (noise.next() - 0.5),
+        },
+    };
+    (0..n).map(point).collect()
 }
 
 /// Two devices; the second has failures only and says little.
@@ -87,11 +107,15 @@ pub(crate) fn sample() -> ReportData {
     let better = |a: &Candidate, b: &Candidate| at(a).0 <= at(b).0 && at(a).1 <= at(b).1 && at(a) != at(b);
     let measured = candidates.iter().filter(|c| !c.measurements.is_empty());
     let front: Vec<String> = measured.filter(|c| !candidates.iter().any(|o| better(o, c))).map(|c| c.id.clone()).collect();
-    let drift = (1..9).map(|k| DriftPoint {
-        minutes: f64::from(k) * 2.3,
-        ttft_ratio: 1.0 + 0.006 * (noise.next() - 0.3),
-        tpot_ratio: 1.0 + f64::from(k) * 0.002 + 0.004 * (noise.next() - 0.5),
-    });
+    let tied = |a: &Candidate, b: &Candidate| a.id != b.id && (at(a).0 / at(b).0).ln().abs() < 0.015;
+    let ties = |id: &String| {
+        let member = candidates.iter().find(|c| c.id == *id)?;
+        let close = candidates.iter().filter(|c| tied(member, c) && at(c).1 < 1.5 * at(member).1);
+        let ids: Vec<String> = close.map(|c| c.id.clone()).collect();
+        (!ids.is_empty()).then(|| (id.clone(), ids))
+    };
+    let ties = front.iter().filter_map(ties).collect();
+    let drift = sentinels(9);
     let jetson = Device {
         name: "jetson".to_owned(),
         target: "jetson-orin-nano".to_owned(),
@@ -105,14 +129,18 @@ pub(crate) fn sample() -> ReportData {
             fact("agent", "0.1.0 aarch64-unknown-linux-gnu"),
         ],
         front,
+        ties,
+        flags: vec!["sentinel_moved".to_owned(), "clock_capped".to_owned()],
         hypervolume: Some(Hypervolume { value: 187.4, reference: vec![24.57, 21.2] }),
-        drift: drift.collect(),
+        drift,
     };
     let pi = Device {
         name: "pi5".to_owned(),
         target: "raspberry-pi-5".to_owned(),
         fingerprint: Vec::new(),
         front: Vec::new(),
+        ties: Vec::new(),
+        flags: Vec::new(),
         hypervolume: None,
         drift: Vec::new(),
     };
@@ -131,6 +159,11 @@ pub(crate) fn sample() -> ReportData {
         baseline: candidates[0].id.clone(),
         candidates,
         devices: vec![jetson, pi],
+        portability: vec![
+            agreement("jetson", "pi5", None, None, 0),
+            agreement("parameters", "jetson", Some(0.91), Some(0.984), 22),
+            agreement("artifact_bytes", "jetson", Some(-0.33), Some(-0.001), 22),
+        ],
         method: vec![
             fact("command", "host search --model smollm2.gguf --device jetson --device pi5 --budget 20 --baselines"),
             fact("seed", "0"),

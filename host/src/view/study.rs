@@ -1,30 +1,24 @@
-//! What a study says: objective values, fronts, hypervolumes. Used by the search itself and by everything that shows a study.
+//! The study as it was read.
 
 use crate::{failure::Failure, measuring::WorkloadSpec};
 use edgewise_search::{
-    Constraint, Device, Drift, History, MeasurementRecord, Objective, Outcome, Record, Settings, StudyStore, front, hypervolume,
-    reference_point, violation,
+    Constraint, Device, Gap, History, Objective, Outcome, Record, Role, Session, Settings, StudyStore, Trial, violation,
 };
 use std::collections::BTreeMap;
 
 /// The series of the search's own candidates.
-pub(crate) const SEARCH: &str = "search";
+const SEARCH: &str = "search";
 
 /// Everything of a study in memory.
+#[derive(Clone)]
 pub(crate) struct View {
     pub(crate) settings: Settings,
     pub(crate) records: Vec<Record>,
     pub(crate) devices: Vec<Device>,
-    pub(crate) drifts: Vec<Drift>,
+    pub(crate) gaps: Vec<(String, Gap)>,
+    pub(crate) sessions: Vec<(String, Session)>,
     pub(crate) seconds: BTreeMap<String, f64>,
     pub(crate) workload: WorkloadSpec,
-}
-
-/// The front of one device with its hypervolume.
-pub(crate) struct Front {
-    /// Ids, in the order of the second objective.
-    pub(crate) ids: Vec<String>,
-    pub(crate) hypervolume: Option<(f64, Vec<f64>)>,
 }
 
 impl View {
@@ -40,7 +34,8 @@ impl View {
             settings,
             records: study.records()?,
             devices: study.devices()?,
-            drifts: study.drifts()?,
+            gaps: study.gaps()?,
+            sessions: study.sessions()?,
             seconds: study.seconds()?,
             workload,
         })
@@ -79,40 +74,16 @@ impl View {
         violation(constraints, |o| self.value(record, device, o)) <= 0.0
     }
 
-    /// The Pareto front of a device among the candidates that keep the study's constraints and these.
-    pub(crate) fn front(&self, device: &str, more: &[Constraint]) -> Result<Front, Failure> {
-        let bug = |e: edgewise_search::PointError| Failure::new(crate::exit_code::STUDY, e.to_string());
-        let constraints: Vec<Constraint> = self.settings.constraints.iter().chain(more).copied().collect();
-        let points: Vec<(&Record, Vec<f64>)> = self
-            .records
-            .iter()
-            .filter(|r| self.keeps(r, device, &constraints))
-            .filter_map(|r| Some((r, self.values(r, device)?)))
-            .collect();
-        let values: Vec<&Vec<f64>> = points.iter().map(|(_, v)| v).collect();
-        let mut chosen = front(&values).map_err(bug)?;
-        chosen.sort_by(|&a, &b| values[a][1].total_cmp(&values[b][1]));
-        let hypervolume = match self.baseline().and_then(|b| self.values(b, device)) {
-            None => None,
-            Some(baseline) => {
-                let reference = reference_point(&self.settings.objectives, &baseline);
-                let on_front: Vec<&Vec<f64>> = chosen.iter().map(|&i| values[i]).collect();
-                Some((hypervolume(&on_front, &reference).map_err(bug)?, reference))
-            }
-        };
-        Ok(Front { ids: chosen.into_iter().map(|i| points[i].0.id.clone()).collect(), hypervolume })
-    }
-
-    /// What the sampler may know: proposals in order, with the values of `device`.
+    /// What the sampler may know: proposals in order, with the values of `device` as its screening gave them.
     pub(crate) fn history(&self, device: &str) -> History {
         let mut history = History::new();
         for record in self.searched() {
             let failed = record.failures.iter().any(|f| f.device.as_deref().is_none_or(|d| d == device));
-            let outcome = match self.values(record, device) {
-                Some(values) => {
-                    let violation = violation(&self.settings.constraints, |o| self.value(record, device, o));
-                    Outcome::Measured { values, violation }
-                }
+            let screened = screened(record, device);
+            let value = |objective| value_of(self.workload, record, &screened, objective);
+            let values: Option<Vec<f64>> = self.settings.objectives.iter().map(|&o| value(o)).collect();
+            let outcome = match values {
+                Some(values) => Outcome::Measured { values, violation: violation(&self.settings.constraints, value) },
                 None if failed => Outcome::Failed,
                 None => Outcome::Pending,
             };
@@ -122,18 +93,47 @@ impl View {
     }
 }
 
+/// The trials of a candidate on a device.
+pub(super) fn trials<'a>(record: &'a Record, device: &str) -> Vec<&'a Trial> {
+    record.trials.iter().filter(|t| t.device == device).collect()
+}
+
+/// The one that screened it: of the baseline's sentinels the first.
+fn screened<'a>(record: &'a Record, device: &str) -> Vec<&'a Trial> {
+    let mut out = trials(record, device);
+    let of_screening = |trial: &&&Trial| trial.role == Role::Screen && !trial.is_sentinel();
+    let first = out.iter().find(of_screening).or_else(|| out.iter().find(|t| t.is_sentinel())).copied();
+    out.clear();
+    out.extend(first);
+    out
+}
+
 /// A candidate's value on a device, where it has one.
 pub(crate) fn value(workload: WorkloadSpec, record: &Record, device: &str, objective: Objective) -> Option<f64> {
-    let measured = || record.measurements.iter().find(|m| m.device == device);
-    let latency = |m: &MeasurementRecord| workload.latency_ms(m.ttft_ms.median, m.tpot_ms.median);
+    value_of(workload, record, &trials(record, device), objective)
+}
+
+fn value_of(workload: WorkloadSpec, record: &Record, trials: &[&Trial], objective: Objective) -> Option<f64> {
+    let median = |of: &dyn Fn(&Trial) -> f64| median(trials.iter().map(|t| of(t)).collect());
     match objective {
         Objective::Perplexity => record.quality.map(|q| q.perplexity),
         Objective::Parameters => record.artifact.as_ref().map(|a| a.parameters as f64),
-        Objective::TtftMs => measured().map(|m| m.ttft_ms.median),
-        Objective::TpotMs => measured().map(|m| m.tpot_ms.median),
-        Objective::LatencyMs => measured().map(latency),
-        Objective::PeakRssBytes => measured().map(|m| m.peak_rss_bytes as f64),
+        Objective::TtftMs => median(&|t| t.ttft_ms.median),
+        Objective::TpotMs => median(&|t| t.tpot_ms.median),
+        Objective::LatencyMs => median(&|t| workload.latency_ms(t.ttft_ms.median, t.tpot_ms.median)),
+        Objective::PeakRssBytes => super::measured::peak_rss(trials).map(|(bytes, _)| bytes as f64),
         // Objectives of a newer search crate have no values here.
         _ => None,
+    }
+}
+
+/// The median; the mean of the middle two of an even number.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let n = values.len();
+    match n {
+        0 => None,
+        _ if n % 2 == 1 => Some(values[n / 2]),
+        _ => Some(f64::midpoint(values[n / 2 - 1], values[n / 2])),
     }
 }

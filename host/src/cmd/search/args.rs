@@ -1,0 +1,96 @@
+//! The flags of `host search`.
+
+use crate::{cmd::selection::Selection, devices::RuntimeChoice, measuring::WorkloadSpec, shipment::Way};
+use clap::ArgAction;
+use edgewise_search::Constraint;
+use std::path::PathBuf;
+
+/// How candidates travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Ship {
+    /// The super-network once, then recipes; whole artifacts where a device lacks the room.
+    Recipe,
+    /// Whole artifacts.
+    Artifact,
+}
+
+impl Ship {
+    pub(super) fn way(self) -> Way {
+        match self {
+            Self::Recipe => Way::Recipe,
+            Self::Artifact => Way::Files,
+        }
+    }
+}
+
+/// Flags of `host search`. Those that are not given take the study's own value when it is resumed, else the default.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Hugging Face folder, .gguf file, prepared super-network, or `demo` [default: demo]
+    #[arg(long, value_name = "M")]
+    pub(super) model: Option<String>,
+    #[command(flatten)]
+    pub(super) devices: Selection,
+    /// Candidates to measure, the full network included [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) budget: Option<u32>,
+    #[arg(
+        long = "objective",
+        value_name = "LIST",
+        action = ArgAction::Append,
+        help = "What to minimise, two or more of perplexity, ttft_ms, tpot_ms, latency_ms, peak_rss_bytes, parameters \
+                [default: perplexity,tpot_ms]"
+    )]
+    pub(super) objective: Vec<String>,
+    /// Limit such as `tpot_ms<=20`; may be given several times
+    #[arg(long = "constraint", value_name = "LIMIT", action = ArgAction::Append)]
+    pub(super) constraint: Vec<Constraint>,
+    /// What is timed [default: prompt=128,gen=64]
+    #[arg(long, value_name = "prompt=P,gen=G")]
+    pub(super) workload: Option<WorkloadSpec>,
+    /// diagonal-local, random or nsga2 [default: diagonal-local]
+    #[arg(long, value_name = "S")]
+    pub(super) sampler: Option<String>,
+    /// default, per-layer, uniform or depth [default: default]
+    #[arg(long, value_name = "S")]
+    pub(super) space: Option<String>,
+    /// Held-out text for perplexity [default: a bundled public-domain text]
+    #[arg(long, value_name = "FILE")]
+    pub(super) text: Option<PathBuf>,
+    /// Text for importance scores [default: another bundled public-domain text]
+    #[arg(long, value_name = "FILE")]
+    pub(super) calibration: Option<PathBuf>,
+    /// Study to resume, or to make at this path [default: a new one among the studies]
+    #[arg(long, value_name = "FILE")]
+    pub(super) study: Option<PathBuf>,
+    /// Seed of the proposals and of the tokens that are timed [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Runtime on the devices [default: auto, the faster one on the full network]
+    #[arg(long, value_enum)]
+    pub(super) runtime: Option<RuntimeChoice>,
+    /// Threads of the runtime [default: the device profile's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) threads: Option<u16>,
+    /// Precision of the weights [default: fp32]
+    #[arg(long, value_parser = ["fp32"])]
+    pub(super) precision: Option<String>,
+    /// ONNX Runtime's library for this host's platform
+    #[arg(long, value_name = "FILE")]
+    pub(super) ort_library: Option<PathBuf>,
+    /// Trials of each candidate on the front at least; 1 leaves it at the screening [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub(super) trials: Option<u32>,
+    /// How candidates travel: `recipe` sends the super-network once, `artifact` every candidate's files
+    #[arg(long, value_enum, default_value = "recipe")]
+    pub(super) ship: Ship,
+    /// Measure energy where a device has a meter: a run of its own in each trial
+    #[arg(long)]
+    pub(super) energy: bool,
+    /// Once one device is through, give the others this long, in minutes [default: as long as they take]
+    #[arg(long, value_name = "MINUTES")]
+    pub(super) patience: Option<u32>,
+    /// Print each candidate as a line of JSON when it is done, and the document at the end
+    #[arg(long)]
+    pub(super) json_lines: bool,
+}

@@ -1,0 +1,146 @@
+//! What a study was begun with, what the flags say, and what follows from both.
+
+use super::Args;
+use crate::{
+    cli::Context,
+    devices::{Fleet, RuntimeChoice},
+    failure::Failure,
+    measuring::WorkloadSpec,
+    model::DEMO,
+};
+use edgewise_search::{DIAGONAL_LOCAL, Device as StoredDevice, Objective, Settings, Shape, Space, parse_objectives};
+use edgewise_supernet::SuperNetwork;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+
+/// Candidates that are measured unless the user says otherwise.
+const BUDGET: u32 = 16;
+/// Objectives unless the user says otherwise.
+const OBJECTIVES: [Objective; 2] = [Objective::Perplexity, Objective::TpotMs];
+/// Neurons and width are cut in steps of this.
+const STEP: u32 = 32;
+
+/// What the study decided, or the flags.
+pub(super) struct Choices {
+    pub(super) model: String,
+    /// Names of devices; unknown ones are errors later.
+    pub(super) devices: Vec<String>,
+    pub(super) workload: WorkloadSpec,
+    pub(super) runtime: RuntimeChoice,
+    pub(super) threads: Option<u16>,
+    pub(super) text: Option<PathBuf>,
+    pub(super) calibration: Option<PathBuf>,
+    pub(super) space: String,
+}
+
+impl Args {
+    pub(super) fn objectives(&self) -> Result<Option<Vec<Objective>>, Failure> {
+        if self.objective.is_empty() {
+            return Ok(None);
+        }
+        let found = parse_objectives(&self.objective.join(",")).map_err(|e| Failure::usage(e.to_string()))?;
+        if !found.contains(&Objective::Perplexity) {
+            return Err(
+                Failure::usage("perplexity must be among the objectives").hint("for example: --objective perplexity,tpot_ms")
+            );
+        }
+        Ok(Some(found))
+    }
+
+    pub(super) fn choices(&self, fleet: &Fleet, before: Option<(&Settings, &[StoredDevice])>) -> Result<Choices, Failure> {
+        fn detail<T: serde::de::DeserializeOwned>(before: Option<(&Settings, &[StoredDevice])>, key: &str) -> Option<T> {
+            before.and_then(|(s, _)| serde_json::from_value(s.details.get(key)?.clone()).ok())
+        }
+        let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|e| Failure::file("use", path, &e));
+        let file = |given: &Option<PathBuf>, key: &str| match given {
+            Some(path) => absolute(path).map(Some),
+            None => Ok(detail::<String>(before, key).filter(|t| !t.is_empty()).map(PathBuf::from)),
+        };
+        let model = match &self.model {
+            // A path means the same from wherever the study is resumed.
+            Some(model) if model != DEMO && !model.starts_with("hf:") => absolute(&PathBuf::from(model))?.display().to_string(),
+            Some(model) => model.clone(),
+            None => detail(before, "model").unwrap_or_else(|| DEMO.to_owned()),
+        };
+        let known: Vec<String> = before.map(|(_, d)| d.iter().map(|d| d.name.clone()).collect()).unwrap_or_default();
+        let devices = match self.devices.names(fleet)? {
+            Some(names) => names,
+            None if known.is_empty() => vec![edgewise_fleet::LOCAL.to_owned()],
+            None => known,
+        };
+        Ok(Choices {
+            model,
+            devices,
+            workload: self.workload.or_else(|| detail(before, "workload")).unwrap_or_default(),
+            runtime: self.runtime.or_else(|| detail(before, "runtime")).unwrap_or(RuntimeChoice::Auto),
+            threads: self.threads.or_else(|| detail::<Option<u16>>(before, "threads").flatten()),
+            text: file(&self.text, "text")?,
+            calibration: file(&self.calibration, "calibration")?,
+            space: self.space.clone().or_else(|| detail(before, "space")).unwrap_or_else(|| "default".to_owned()),
+        })
+    }
+
+    pub(super) fn settings(
+        &self,
+        choices: &Choices,
+        supernet: &SuperNetwork,
+        text: &str,
+        known: Option<&Settings>,
+        objectives: Option<Vec<Objective>>,
+    ) -> Result<Settings, Failure> {
+        let config = supernet.config();
+        let shape = Shape {
+            layers: config.num_layers as u32,
+            width: config.hidden_size as u32,
+            kv_groups: config.num_kv_heads as u32,
+            mlp: config.mlp_size as u32,
+        };
+        let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+        let details = serde_json::json!({
+            "model": choices.model,
+            "model_name": supernet.file.source.name,
+            "model_sha256": supernet.file.source.sha256,
+            "model_parameters": config.parameters(&supernet.full()),
+            "model_shape": { "layers": shape.layers, "width": shape.width, "kv_groups": shape.kv_groups, "mlp": shape.mlp },
+            "importance": supernet.file.method,
+            "calibration": path(&choices.calibration),
+            "calibration_sha256": supernet.file.calibration_sha256,
+            "text": path(&choices.text),
+            "text_sha256": hex::encode(Sha256::digest(text.as_bytes())),
+            "workload": choices.workload,
+            "runtime": choices.runtime,
+            "threads": choices.threads,
+            "precision": "fp32",
+            "space": choices.space,
+            "program": concat!("edgewise ", env!("CARGO_PKG_VERSION")),
+        });
+        let serde_json::Value::Object(details) = details else { unreachable!("an object was written") };
+        Ok(Settings {
+            seed: self.seed.or(known.map(|s| s.seed)).unwrap_or(0),
+            sampler: self
+                .sampler
+                .clone()
+                .or_else(|| known.map(|s| s.sampler.clone()))
+                .unwrap_or_else(|| DIAGONAL_LOCAL.to_owned()),
+            space: Space::preset(&choices.space, shape, STEP, supernet.layer_order())?,
+            objectives: objectives.or_else(|| known.map(|s| s.objectives.clone())).unwrap_or_else(|| OBJECTIVES.to_vec()),
+            constraints: match known {
+                Some(s) if self.constraint.is_empty() => s.constraints.clone(),
+                _ => self.constraint.clone(),
+            },
+            budget: self.budget.or(known.map(|s| s.budget)).unwrap_or(BUDGET),
+            details: details.into_iter().collect(),
+        })
+    }
+
+    pub(super) fn study_path(&self, context: &Context, settings: &Settings) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.study {
+            return Ok(path.clone());
+        }
+        let folder = &context.home.studies;
+        std::fs::create_dir_all(folder).map_err(|e| Failure::file("make", folder, &e))?;
+        let name = settings.details.get("model_name").and_then(|n| n.as_str()).unwrap_or("model");
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+        Ok(folder.join(format!("{}-{}.study", name.to_lowercase(), crate::json::now_ms())))
+    }
+}

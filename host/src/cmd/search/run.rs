@@ -1,0 +1,199 @@
+//! From flags to a search that runs, and from its end to what is printed.
+
+use super::{Args, opening::Opening, shown::Shown};
+use crate::{
+    cli::Context,
+    devices::Fleet,
+    exit_code,
+    failure::Failure,
+    json::{Missing, SearchDocument, Timing},
+    measuring::{SEARCH_PLAN, TrialSpec},
+    model,
+    scratch::Scratch,
+    search::{Dispatcher, Evaluator, Lane},
+    shipment::Freight,
+    ui::Printer,
+    view::View,
+};
+use edgewise_protocol::{Context as Lengths, Form, Runtime};
+use edgewise_search::{Candidate, LEAST_TRIALS, Objective, Rules, Settings, SqliteStudy, StudyStore, sampler};
+use edgewise_supernet::Windows;
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Held-out windows for the quality of a candidate.
+const WINDOWS: Windows = Windows { length: 512, count: 4 };
+/// Metering lasts this long where it is asked for, in milliseconds.
+const ENERGY_MS: u32 = 5_000;
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let printer = context.printer;
+        let cancel = interruptible(printer);
+        // What the user typed is checked before anything slow is done.
+        let objectives = self.objectives()?;
+        if let Some(name) = self.sampler.as_ref().filter(|name| !edgewise_search::SAMPLERS.contains(&name.as_str())) {
+            let known = edgewise_search::SAMPLERS.join(", ");
+            return Err(Failure::usage(format!("unknown sampler `{name}` (known: {known})")));
+        }
+        let before = match &self.study {
+            Some(path) if path.exists() => {
+                let study = SqliteStudy::read(path)?;
+                Some((study.settings()?, study.devices()?))
+            }
+            _ => None,
+        };
+        let fleet = Fleet::load(&context.home, context.devices.as_deref(), self.ort_library.as_deref())?;
+        let choices = self.choices(&fleet, before.as_ref().map(|(s, d)| (s, &d[..])))?;
+        let registered = choices.devices.iter().map(|name| fleet.get(name)).collect::<Result<Vec<_>, _>>()?;
+
+        let mut timing = Timing::default();
+        let supernet = &model::open(&choices.model, choices.calibration.as_deref(), &context.home, printer)?;
+        choices.workload.check(&Lengths::default(), supernet.config().max_positions)?;
+        let text = model::held_out_text(choices.text.as_deref())?;
+        let windows = Windows { length: WINDOWS.length.min(supernet.config().max_positions), ..WINDOWS };
+        let evaluation = model::evaluation(&supernet.tokenizer, supernet.config(), &text, windows)?;
+        let network = supernet.network(windows.length)?;
+        let freight = Freight::of(supernet)?;
+        let settings = self.settings(&choices, supernet, &text, before.as_ref().map(|(settings, _)| settings), objectives)?;
+        timing.prepare_s = begun.elapsed().as_secs_f64();
+
+        // A study that exists is opened before anything is connected: it says what is measured already, and with which runtime.
+        let path = self.study_path(context, &settings)?;
+        let resumed = if path.exists() { Some(SqliteStudy::resume(&path, &settings)?) } else { None };
+        let runtimes = resumed.as_ref().map(|s| chosen_runtimes(s)).transpose()?.unwrap_or_default();
+        let lanes = registered.iter().map(|device| Lane {
+            registered: device.clone(),
+            fleet: &fleet,
+            choice: choices.runtime,
+            threads: choices.threads,
+            printer,
+            freight: &freight,
+            trial: TrialSpec {
+                workload: choices.workload,
+                plan: SEARCH_PLAN,
+                seed: settings.seed,
+                context: Lengths::default(),
+                energy_ms: if self.energy { ENERGY_MS } else { 0 },
+            },
+            way: self.ship.way(),
+            screening: screening_form(&settings),
+            runtime: runtimes.get(&device.name).copied(),
+            cancel: &cancel,
+        });
+        let lanes: Vec<Lane<'_>> = lanes.collect();
+        let names: Vec<&str> = registered.iter().map(|d| d.name.as_str()).collect();
+        printer.note(&format!("connecting to {}", names.join(", ")));
+
+        let scratch = Scratch::new(&context.home.cache)?;
+        let artifacts = supernet.artifacts().sharing(scratch.path());
+        let evaluator = Evaluator {
+            network: &network,
+            artifacts: &artifacts,
+            freight: &freight,
+            evaluation: &evaluation,
+            folder: scratch.path().to_owned(),
+        };
+        let config = supernet.config().clone();
+        let count = Arc::new(move |c: &Candidate| config.parameters(&crate::search::sub_network(c)));
+        let sampler = sampler(&settings.sampler, settings.space.clone(), count)?;
+        let overlapped = !registered.iter().any(|d| d.shares_host);
+        let mut shown = Shown::new(printer, self.json_lines, settings.budget, &choices.devices[0]);
+        let mut opening = Opening { path: path.clone(), settings: &settings, resumed, fleet: &fleet, printer };
+        let outcome = Dispatcher {
+            sampler: &*sampler,
+            evaluator: &evaluator,
+            observer: &mut shown,
+            opening: &mut opening,
+            rules: Rules { least: self.trials.unwrap_or(LEAST_TRIALS), most: self.most_trials() },
+            patience: self.patience.map(|minutes| Duration::from_secs(60 * u64::from(minutes))),
+            cancel: &cancel,
+        }
+        .run(lanes, timing);
+        drop(shown);
+        let finished = outcome.map_err(|failure| resumable(failure, &path))?;
+        let mut timing = finished.timing;
+        timing.wall_s = begun.elapsed().as_secs_f64();
+        // With boards, evaluation and measurement run at the same time; then only what was timed itself can be added up.
+        timing.overhead_s = if overlapped {
+            timing.export_s + timing.transfer_s
+        } else {
+            (timing.wall_s - timing.prepare_s - timing.evaluate_s - timing.measure_s).max(0.0)
+        };
+        timing.overhead_share = timing.overhead_s / timing.wall_s;
+
+        let view = View::read(&*finished.study)?;
+        if printer.json || self.json_lines {
+            let missing = finished.lost.iter().map(|(device, failure)| Missing::new(device, failure)).collect();
+            printer.json(&SearchDocument::new(&view, &path.display().to_string(), missing, timing)?)?;
+        } else {
+            for device in &view.devices {
+                printer.data(&crate::cmd::front::table(&view, &device.name, &[])?)?;
+            }
+            printer.data(&crate::cmd::front::portability_table(&view))?;
+            for (device, failure) in &finished.lost {
+                printer.warn(&format!("{device} is missing: {failure}"));
+            }
+            printer.note(&format!("\nreport: host report {}", path.display()));
+        }
+        finished.lost.into_iter().next().map_or(Ok(()), |(_, failure)| Err(failure))
+    }
+
+    /// One trial is the screening; then nothing races.
+    fn most_trials(&self) -> u32 {
+        if self.trials == Some(1) { 1 } else { Rules::default().most.max(self.trials.unwrap_or_default()) }
+    }
+}
+
+/// Where memory is an objective or a limit, candidates are screened in the form they ship in: from memory they take more.
+fn screening_form(settings: &Settings) -> Form {
+    let memory = Objective::PeakRssBytes;
+    let asked = settings.objectives.contains(&memory) || settings.constraints.iter().any(|c| c.objective == memory);
+    if asked { Form::Files } else { Form::Memory }
+}
+
+/// Runtimes that the baseline decided in an earlier run, by device.
+fn chosen_runtimes(study: &dyn StudyStore) -> Result<BTreeMap<String, Runtime>, Failure> {
+    let view = View::read(study)?;
+    let measured = view.baseline().map(|b| &b.trials[..]).unwrap_or_default();
+    let known = |name: &str| [Runtime::Ort, Runtime::Tract].into_iter().find(|r| r.name() == name);
+    Ok(measured.iter().filter_map(|t| Some((t.device.clone(), known(&t.runtime)?))).collect())
+}
+
+/// Sets a flag on the first Ctrl-C; the second ends the program.
+fn interruptible(printer: Printer) -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    let handler = move || {
+        if set.swap(true, Ordering::SeqCst) {
+            #[expect(clippy::exit, reason = "the user asked twice; what is stored is durable already")]
+            std::process::exit(i32::from(exit_code::INTERRUPTED));
+        }
+        printer.note("stopping; press Ctrl-C again to stop at once");
+    };
+    if ctrlc::set_handler(handler).is_err() {
+        printer.warn("Ctrl-C will end the program at once");
+    }
+    flag
+}
+
+/// Adds how to go on, if there is something to go on with.
+fn resumable(mut failure: Failure, path: &Path) -> Failure {
+    if !path.exists() {
+        return failure;
+    }
+    let resume = format!("what was measured is stored; go on with --study {}", path.display());
+    failure.hint = Some(match failure.hint.take() {
+        Some(hint) => format!("{hint}\nhint: {resume}"),
+        None => resume,
+    });
+    failure
+}

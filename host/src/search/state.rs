@@ -1,0 +1,123 @@
+//! What the loop keeps besides the study.
+
+use super::{
+    Schedule,
+    agenda::{Agenda, Place},
+    lane::Job,
+};
+use crate::{
+    failure::Failure,
+    json::Timing,
+    shipment::{Shipment, Way},
+};
+use crossbeam_channel::Sender;
+use edgewise_search::Candidate;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// One candidate on its way.
+pub(super) struct Work {
+    pub(super) id: String,
+    pub(super) candidate: Candidate,
+    /// Its quality is missing.
+    pub(super) quality: bool,
+    /// Whatever is to be known before any device sees it is known.
+    pub(super) evaluated: bool,
+    /// It failed before any device saw it.
+    pub(super) failed: bool,
+    pub(super) shipment: Option<Arc<Shipment>>,
+    pub(super) told: bool,
+}
+
+/// Where a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connecting,
+    Ready,
+    Lost,
+}
+
+/// One device.
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) phase: Phase,
+    pub(super) agenda: Agenda,
+    /// Candidates that it has not screened.
+    pub(super) pending: BTreeSet<usize>,
+    /// It takes no recipes.
+    pub(super) way: Way,
+    /// Nothing is left for it to do.
+    pub(super) done: bool,
+    pub(super) jobs: Option<Sender<Job>>,
+    /// Why it was lost.
+    pub(super) failure: Option<Failure>,
+}
+
+/// The state of a search.
+pub(super) struct State {
+    pub(super) work: Vec<Work>,
+    pub(super) members: Vec<Member>,
+    pub(super) schedule: Schedule,
+    pub(super) timing: Timing,
+    /// No more candidates will be proposed.
+    pub(super) complete: bool,
+    pub(super) stop: Option<Failure>,
+}
+
+impl State {
+    pub(super) fn alive(&self, device: usize) -> bool {
+        self.members[device].phase == Phase::Ready
+    }
+
+    pub(super) fn any_alive(&self) -> bool {
+        self.members.iter().any(|m| m.phase == Phase::Ready)
+    }
+
+    /// The device that proposals follow: the first that answered. What others measure, and when, changes no proposal.
+    pub(super) fn lead(&self) -> Option<usize> {
+        self.members.iter().position(|m| m.phase == Phase::Ready)
+    }
+
+    /// Whether the lead has all results of the first `count` candidates.
+    pub(super) fn knows(&self, count: usize) -> bool {
+        let Some(lead) = self.lead() else { return false };
+        let pending = &self.members[lead].pending;
+        self.work.iter().take(count).enumerate().all(|(i, w)| w.evaluated && (w.failed || !pending.contains(&i)))
+    }
+
+    /// Whether all devices that are there have screened a candidate.
+    pub(super) fn is_through(&self, index: usize) -> bool {
+        let work = &self.work[index];
+        let open = |m: &Member| m.phase == Phase::Ready && m.pending.contains(&index);
+        work.evaluated && (work.failed || !self.members.iter().any(open))
+    }
+
+    /// The next candidate for the evaluator: one that is not evaluated, or one of which a device waits for what it needs.
+    pub(super) fn next_evaluation(&self, wanted: &[usize]) -> Option<usize> {
+        if !self.schedule.may_evaluate() {
+            return None;
+        }
+        let ready = |index: &usize| self.knows(index.saturating_sub(self.schedule.ahead()));
+        wanted.first().copied().or_else(|| self.work.iter().position(|w| !w.evaluated).filter(ready))
+    }
+
+    /// Whether a device can be given this candidate now.
+    pub(super) fn has_shipment(&self, device: usize, index: usize) -> bool {
+        self.work[index].shipment.as_ref().is_some_and(|s| s.can(self.members[device].way))
+    }
+
+    /// The first candidate that a device has to screen and that is ready for it.
+    pub(super) fn next_screening(&self, device: usize) -> Option<(usize, Place)> {
+        let member = &self.members[device];
+        let index = *member.pending.iter().find(|&&i| self.work[i].evaluated && !self.work[i].failed)?;
+        Some((index, member.agenda.screen(&self.work[0].id, &self.work[index].id)))
+    }
+
+    pub(super) fn index_of(&self, id: &str) -> Option<usize> {
+        self.work.iter().position(|w| w.id == id)
+    }
+
+    /// Whether a device has nothing left to screen.
+    pub(super) fn screened(&self, device: usize) -> bool {
+        self.complete && self.members[device].pending.iter().all(|&i| self.work[i].failed)
+    }
+}
