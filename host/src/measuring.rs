@@ -31,6 +31,11 @@ pub(crate) const FINAL_PLAN: MeasurePlan = MeasurePlan {
     gate: GATE,
 };
 
+/// A phase of a trial takes about as long as this many prefills of the full network ...
+const PREFILLS: f64 = 18.0;
+/// ... but within these bounds, in milliseconds.
+const PHASE_MS: [f64; 2] = [400.0, 60_000.0];
+
 /// How a trial is made.
 #[derive(Debug, Clone)]
 pub(crate) struct TrialSpec {
@@ -50,6 +55,17 @@ const SLACK_MS: u32 = 300_000;
 const LEASE_MS: u32 = 30 * 60_000;
 
 impl TrialSpec {
+    /// For a device on which a prefill of the full network takes so long: time enough for the least number of samples on a
+    /// slow board, and none wasted on a fast one, where further samples of one process say little about the next.
+    #[must_use]
+    pub(crate) fn paced(&self, ttft_ms: f64) -> Self {
+        let most = (PREFILLS * ttft_ms).clamp(PHASE_MS[0], PHASE_MS[1]) as u32;
+        let min_time_ms = self.plan.min_time_ms.min(most);
+        let min_warmup_ms = self.plan.min_warmup_ms.min(most);
+        let plan = MeasurePlan { max_time_ms: most, max_warmup_ms: most, min_time_ms, min_warmup_ms, ..self.plan };
+        Self { plan, ..self.clone() }
+    }
+
     /// The order for a device.
     pub(crate) fn job(
         &self,
@@ -148,6 +164,16 @@ mod tests {
             assert!(bad.parse::<WorkloadSpec>().is_err(), "{bad}");
         }
         assert!((spec.latency_ms(10.0, 2.0) - 24.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn phases_follow_the_device() {
+        let (workload, context) = (WorkloadSpec::default(), Context::default());
+        let spec = TrialSpec { workload, plan: SEARCH_PLAN, seed: 0, context, energy_ms: 0 };
+        let most = |ttft_ms: f64| spec.paced(ttft_ms).plan.max_time_ms;
+        assert_eq!([most(1.0), most(100.0), most(2_000.0), most(1e9), most(f64::NAN)], [400, 1_800, 36_000, 60_000, 0]);
+        let plan = spec.paced(f64::NAN).plan;
+        assert!(plan.min_time_ms <= plan.max_time_ms && plan.min_warmup_ms <= plan.max_warmup_ms);
     }
 
     #[test]

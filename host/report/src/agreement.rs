@@ -23,7 +23,9 @@ pub(crate) fn agreement(out: &mut String, data: &ReportData) {
     for (title, rows) in [("One device for another", devices), ("What is known without a device", proxies)] {
         if !rows.is_empty() {
             put!(out, r#"<tbody><tr><th scope="rowgroup" colspan="5">{title}</th></tr>"#);
-            rows.into_iter().for_each(|row| line(out, row));
+            for row in rows {
+                line(out, row);
+            }
             out.push_str("</tbody>");
         }
     }

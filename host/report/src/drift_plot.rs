@@ -40,7 +40,7 @@ pub(crate) fn drift_plot(device: &Device) -> String {
     let Frame { left, right, .. } = FRAME;
     put!(&mut out, r#"<rect class="band" x="{left}" y="{high:.1}" width="{:.1}" height="{:.1}"/>"#, right - left, low - high);
     let x = Side { scale: &xs, title: &format!("{unit} after the first"), ticks: 5, label: short };
-    FRAME.axes(&mut out, &x, &Side { scale: &ys, title: "against the first", ticks: 4, label: change });
+    FRAME.axes(&mut out, &x, &Side { scale: &ys, title: "against the first", ticks: 6, label: change });
     let radius = if points.len() < MANY { 3.5 } else { 2.0 };
     for (class, name, value) in SERIES {
         let place = |d: &DriftPoint| (xs.at(d.minutes / minutes), ys.at(value(d)));

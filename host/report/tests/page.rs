@@ -2,8 +2,8 @@
 
 mod sample;
 
-use edgewise_report::{Axis, Estimate, Fact, ReportData, Status, render};
-use sample::sample;
+use edgewise_report::{Agreement, Axis, Estimate, Fact, ReportData, Status, render};
+use sample::{sample, sentinels};
 
 /// Walks the page as XML: every tag closed in order, every attribute quoted, no stray `<` or `&`. Returns the names of elements.
 fn elements(page: &str) -> Vec<String> {
@@ -113,6 +113,11 @@ fn hostile_text_stays_text() {
     device.target = evil.to_owned();
     device.fingerprint.push(Fact { name: evil.to_owned(), value: evil.to_owned() });
     device.front.push(evil.to_owned());
+    device.flags = vec![evil.to_owned()];
+    let strangers = vec![evil.to_owned(), format!("{evil}2"), format!("{evil}3"), format!("{evil}4")];
+    device.ties.push((evil.to_owned(), strangers.clone()));
+    device.ties.push((format!("{evil}{}", data.baseline), strangers));
+    data.portability.push(Agreement { a: evil.to_owned(), b: evil.to_owned(), kendall: None, spearman: None, n: 0 });
     for candidate in &mut data.candidates {
         candidate.id = format!("{evil}{}", candidate.id);
         candidate.series = format!("baseline:{evil}");
@@ -142,6 +147,10 @@ fn numbers_that_are_none_leave_no_trace() {
     data.candidates[4].kv_groups.clear();
     data.candidates[5].layers.clear();
     data.devices[0].drift[0].tpot_ratio = f64::NAN;
+    data.devices[0].drift[1].minutes = f64::INFINITY;
+    data.candidates[6].measurements[0].joules_per_token = Some(f64::NAN);
+    data.candidates[7].measurements[0].trials = 0;
+    (data.portability[1].kendall, data.portability[1].spearman) = (Some(f64::NAN), Some(f64::INFINITY));
     data.seconds[0].1 = f64::NAN;
     let page = render(&data);
     elements(&page);
@@ -163,6 +172,122 @@ fn an_empty_study_and_every_axis_make_a_page() {
         elements(&page);
         assert_eq!(count(&page, "<path class=\"front\""), 1, "{axis:?}");
     }
+}
+
+/// The table of candidates of the first device.
+fn candidates(page: &str) -> &str {
+    page.split("<table class=\"candidates\">").nth(1).and_then(|rest| rest.split("</table>").next()).unwrap()
+}
+
+/// The row of a candidate, in that table.
+fn row<'a>(page: &'a str, data: &ReportData, id: &str) -> &'a str {
+    let k = data.candidates.iter().position(|c| c.id == id).unwrap();
+    page.split(&format!("<tr id=\"d0-c{k}\"")).nth(1).and_then(|rest| rest.split("</tr>").next()).unwrap()
+}
+
+#[test]
+fn ties_are_columns_links_and_bands() {
+    let mut data = sample();
+    let [member, off, other] = [0, 1, 2].map(|k| data.candidates[k].id.clone());
+    data.devices[0].front = vec![member.clone(), other.clone()];
+    data.devices[0].ties =
+        vec![(member.clone(), vec![off.clone(), other.clone(), "c-gone".to_owned()]), (other.clone(), vec![member.clone()])];
+    let page = render(&data);
+    elements(&page);
+    let cell = |id| row(&page, &data, id).split("class=\"tied-with\">").nth(1).unwrap().split("</td>").next().unwrap();
+    let link = |k: u32, id: &str| format!("<span>≈ <a href=\"#d0-c{k}\"><code>{id}</code></a></span>");
+    assert!(cell(&member).contains(&link(1, &off)) && cell(&member).contains(&link(2, &other)));
+    assert!(cell(&member).contains("<summary>1 more</summary>") && cell(&member).contains("<span>≈ <code>c-gone</code></span>"));
+    assert_eq!(cell(&off).trim(), link(0, &member), "a tie holds in both directions");
+    assert_eq!(cell(&data.candidates[3].id), "");
+    assert!(row(&page, &data, &off).contains("class=\"tied\"") && row(&page, &data, &member).contains("class=\"best\""));
+    let bands = page.split("<g class=\"ties\">").nth(1).unwrap().split("</g>").next().unwrap();
+    assert_eq!(count(bands, "<path"), 2, "each pair once, without what is not in the plot");
+    assert_eq!(count(&page, "noise does not tell their latencies apart"), 1);
+    assert!(page.contains("2 of them tied with another") && page.contains(&format!(" · tied with {member}\"")));
+
+    data.devices[0].ties.clear();
+    let page = render(&data);
+    assert!(!candidates(&page).contains("tied") && !page.contains("noise does not tell"), "without ties there is no such column");
+    assert!(page.contains("front only"));
+}
+
+#[test]
+fn trials_are_always_shown_and_energy_and_latency_where_they_matter() {
+    let mut data = sample();
+    let has = |data: &ReportData, heading: &str| candidates(&render(data)).contains(&format!(">{heading}</button>"));
+    assert!(has(&data, "Trials") && has(&data, "Energy per token") && !has(&data, "Latency"));
+    data.candidates[0].measurements[0].trials = 17;
+    data.candidates[0].measurements[0].joules_per_token = Some(0.125);
+    let page = render(&data);
+    let first = row(&page, &data, &data.baseline);
+    assert!(first.contains("<td data-sort=\"17\">17</td>") && first.contains("<td data-sort=\"0.125\">0.125 J</td>"), "{first}");
+    for candidate in &mut data.candidates {
+        candidate.measurements.iter_mut().for_each(|m| m.joules_per_token = None);
+    }
+    data.axis = Axis::LatencyMs;
+    assert!(has(&data, "Trials") && !has(&data, "Energy per token") && has(&data, "Latency"));
+    // Headings and cells stay in step.
+    let page = render(&data);
+    assert_eq!(count(row(&page, &data, &data.baseline), "<td"), count(candidates(&page), "<th scope=\"col\"") - 1);
+}
+
+#[test]
+fn flags_come_before_any_number_of_their_device() {
+    let mut data = sample();
+    data.devices[1].flags = vec!["emulated".to_owned(), "made_up".to_owned()];
+    let page = render(&data);
+    let pi = page.split("<h2>pi5").nth(1).unwrap();
+    let before = pi.split("<dl").next().unwrap();
+    assert!(before.contains(">emulated</code> An emulator ran the models") && before.contains(">made_up</code>"), "{before}");
+    data.devices.iter_mut().for_each(|d| d.flags.clear());
+    assert!(!render(&data).contains("role=\"note\""));
+}
+
+#[test]
+fn drift_is_drawn_for_one_sentinel_and_for_a_hundred() {
+    let mut data = sample();
+    for n in [1, 2, 100] {
+        data.devices[0].drift = sentinels(n);
+        let page = render(&data);
+        elements(&page);
+        let plot = page.split("<svg class=\"plot small\"").nth(1).unwrap().split("</svg>").next().unwrap();
+        assert_eq!(count(plot, "<circle"), 2 * n as usize);
+        assert!(!plot.contains("NaN") && !plot.contains("inf"), "{n}");
+        let numbers = |attribute: &str| -> Vec<f64> {
+            plot.split(&format!(" {attribute}=\"")).skip(1).map(|r| r.split('"').next().unwrap().parse().unwrap()).collect()
+        };
+        assert!(
+            numbers("cx").iter().all(|x| (66.0..=406.0).contains(x)) && numbers("cy").iter().all(|y| (12.0..=150.0).contains(y))
+        );
+        let band = plot.split("<rect class=\"band\"").nth(1).unwrap().split('>').next().unwrap();
+        let height: f64 = band.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+        // Six percent of a range that the data widen beyond its smallest, eight and a half.
+        assert!((40.0..=100.0).contains(&height), "{n}: {height}");
+        assert!(page.contains("within 3 %") && page.contains(if n == 1 { "one block only" } else { "outside ±3 %" }));
+    }
+    data.devices[0].drift.clear();
+    assert!(!render(&data).contains("<svg class=\"plot small\""));
+}
+
+#[test]
+fn portability_is_a_table_of_devices_and_then_of_proxies() {
+    let mut data = sample();
+    data.portability.reverse();
+    let page = render(&data);
+    let names = [
+        "<table class=\"agreement\">",
+        ">jetson</th><td>pi5</td><td>–</td><td>–</td><td>0<",
+        ">What is known",
+        ">size of the artifact</th>",
+    ];
+    let places: Vec<usize> = names.iter().map(|name| page.find(name).unwrap_or_else(|| panic!("{name}"))).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(page.contains(">number of parameters</th><td>jetson</td><td>0.91</td><td>0.98</td><td>22<"));
+    assert!(page.contains("<td>−0.33</td><td>0.00</td>"));
+    data.portability.clear();
+    let page = render(&data);
+    assert!(!page.contains("<table class=\"agreement\">") && !page.contains("predicts whose"));
 }
 
 #[test]

@@ -66,8 +66,8 @@ impl Agenda {
         }
     }
 
-    /// The next seat of the race; `None` when nothing is open any more.
-    pub(crate) fn race(&self, view: &View, device: &str, rules: Rules) -> Result<Option<Place>, Failure> {
+    /// The next seat of the race and the number of seats in its block; `None` when nothing is open any more.
+    pub(crate) fn race(&self, view: &View, device: &str, rules: Rules) -> Result<Option<(Place, usize)>, Failure> {
         let Some(baseline) = view.baseline() else { return Ok(None) };
         let last = self.filled.last_key_value().map_or(0, |(&block, _)| block);
         let begun = self.filled.get(&last).is_some_and(Self::races);
@@ -80,11 +80,10 @@ impl Agenda {
             }
             let ids: Vec<&str> = open.iter().map(String::as_str).collect();
             let taken = self.filled.get(&block);
-            let free = seats(view.settings.seed, block, &baseline.id, &ids)
-                .into_iter()
-                .find(|s| !taken.is_some_and(|taken| taken.contains_key(&s.seat)));
-            if let Some(seat) = free {
-                return Ok(Some(Place { id: seat.id.to_owned(), block, seat: seat.seat, role: Role::Race }));
+            let seats = seats(view.settings.seed, block, &baseline.id, &ids);
+            if let Some(free) = seats.iter().find(|s| !taken.is_some_and(|taken| taken.contains_key(&s.seat))) {
+                let place = Place { id: free.id.to_owned(), block, seat: free.seat, role: Role::Race };
+                return Ok(Some((place, seats.len())));
             }
         }
         Ok(None)

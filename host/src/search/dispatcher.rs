@@ -6,7 +6,7 @@ use super::{
     evaluator::{Evaluated, Wanted},
     lane::{self, Ending, Found, Job, Lane, Said, Tried},
     plan,
-    state::{Member, Phase, State, Work},
+    state::{Member, Phase, Spent, State, Work},
 };
 use crate::{
     exit_code,
@@ -74,6 +74,8 @@ pub(crate) struct Dispatcher<'a> {
     pub(crate) observer: &'a mut dyn Observer,
     pub(crate) opening: &'a mut dyn OpenStudy,
     pub(crate) rules: Rules,
+    /// The race of a device may take this share of the time that its screening took; as long as it takes, if absent.
+    pub(crate) race_share: Option<f64>,
     /// Once one device is through, the others get this long.
     pub(crate) patience: Option<Duration>,
     pub(crate) cancel: &'a AtomicBool,
@@ -105,6 +107,7 @@ impl Dispatcher<'_> {
             agenda: Agenda::default(),
             pending: BTreeSet::new(),
             way: lane.way,
+            spent: Spent::default(),
             done: false,
             jobs: None,
             failure: None,
@@ -212,8 +215,10 @@ impl Run<'_, '_> {
         let view = View::read(&*self.study)?;
         let pending = self.study.pending(std::slice::from_ref(&name))?;
         let open = |id: &str| pending.iter().any(|p| p.id == id && !p.devices.is_empty());
+        let seconds = |role: Role| view.seconds.get(&format!("{} on {name}", role.name())).copied().unwrap_or_default();
         let member = &mut self.state.members[number];
         member.phase = Phase::Ready;
+        member.spent = Spent { screen_s: seconds(Role::Screen), race_s: seconds(Role::Race), raced: 0 };
         member.agenda = Agenda::of(&view, &name);
         member.pending = self.state.work.iter().enumerate().filter(|(_, w)| open(&w.id)).map(|(i, _)| i).collect();
         let pending = member.pending.clone();
@@ -316,7 +321,14 @@ impl Run<'_, '_> {
             Some((_, place)) => place,
             None if state.screened(device) => {
                 let view = View::read(&*self.study)?;
-                let Some(place) = state.members[device].agenda.race(&view, &name, self.of.rules)? else {
+                let member = &state.members[device];
+                let next = member.agenda.race(&view, &name, self.of.rules)?;
+                // Time ends a race between blocks only: half a block says little.
+                let allowed = |place: &Place, seats: usize| {
+                    let share = self.of.race_share.filter(|_| place.seat == SENTINEL_SEAT);
+                    share.is_none_or(|share| member.spent.allows(seats, share))
+                };
+                let Some((place, _)) = next.filter(|(place, seats)| allowed(place, *seats)) else {
                     self.state.members[device].done = true;
                     self.first_through.get_or_insert_with(Instant::now);
                     return Ok(());
@@ -425,6 +437,15 @@ impl Run<'_, '_> {
         self.state.timing.transfer_s += transfer_s;
         self.state.timing.measure_s += measure_s;
         let name = self.state.members[number].name.clone();
+        let spent = &mut self.state.members[number].spent;
+        let (seconds, kind) = (transfer_s + measure_s, place.role.name());
+        if place.role == Role::Screen {
+            spent.screen_s += measure_s;
+        } else {
+            spent.race_s += seconds;
+            spent.raced += 1;
+        }
+        self.study.add_seconds(&format!("{kind} on {name}"), seconds)?;
         warnings.iter().for_each(|text| self.of.observer.warning(&name, text));
         let index = self.state.index_of(&place.id);
         match ending {

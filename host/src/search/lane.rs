@@ -47,6 +47,8 @@ pub(crate) struct Lane<'a> {
     pub(crate) screening: Form,
     /// The runtime that was faster on the baseline; `None` until that is known.
     pub(crate) runtime: Option<Runtime>,
+    /// The baseline's time to the first token, in milliseconds, once it is known: it says how long a trial may take here.
+    pub(crate) ttft_ms: Option<f64>,
     pub(crate) cancel: &'a AtomicBool,
 }
 
@@ -196,6 +198,9 @@ impl Lane<'_> {
         out.ending = match found {
             Ok(found) => {
                 self.runtime = Some(found.runtime);
+                if job.baseline {
+                    self.ttft_ms = Some(found.ttft.median);
+                }
                 let sent = ready.device.bytes_sent() - sent_before;
                 let form = self.form(&job.place);
                 Ending::Measured(Box::new(trial_of(found, &self.registered.name, &job.place, form, &job.shipment, sent)))
@@ -254,10 +259,11 @@ impl Lane<'_> {
             // The dispatcher may be gone; then nobody wants to know.
             say(Said::Stage { id: job.place.id.clone(), progress: progress.clone() });
         };
-        match job.shipment.measure(ready, how, runtime, &self.trial, &mut tell, self.cancel) {
+        let trial = self.ttft_ms.map_or_else(|| self.trial.clone(), |ttft_ms| self.trial.paced(ttft_ms));
+        match job.shipment.measure(ready, how, runtime, &trial, &mut tell, self.cancel) {
             Err(fault) if fault.is_missing() => {
                 job.shipment.send(ready, self.way, Some(self.freight), self.cancel)?;
-                job.shipment.measure(ready, how, runtime, &self.trial, &mut tell, self.cancel)
+                job.shipment.measure(ready, how, runtime, &trial, &mut tell, self.cancel)
             }
             outcome => outcome,
         }

@@ -36,6 +36,23 @@ pub(super) enum Phase {
     Lost,
 }
 
+/// Where a device's time went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spent {
+    pub(super) screen_s: f64,
+    pub(super) race_s: f64,
+    /// Trials of the race in this run.
+    pub(super) raced: usize,
+}
+
+impl Spent {
+    /// Whether a block of so many trials fits, if the race may take `share` of what the screening took. The first always does.
+    pub(super) fn allows(&self, seats: usize, share: f64) -> bool {
+        let each = if self.raced == 0 { 0.0 } else { self.race_s / self.raced as f64 };
+        self.race_s + seats as f64 * each <= share * self.screen_s
+    }
+}
+
 /// One device.
 pub(super) struct Member {
     pub(super) name: String,
@@ -45,6 +62,8 @@ pub(super) struct Member {
     pub(super) pending: BTreeSet<usize>,
     /// It takes no recipes.
     pub(super) way: Way,
+    /// Seconds that its trials took so far, of screening and of the race.
+    pub(super) spent: Spent,
     /// Nothing is left for it to do.
     pub(super) done: bool,
     pub(super) jobs: Option<Sender<Job>>,

@@ -58,7 +58,7 @@ fn candidate(n: u32, cut: f64, noise: &mut Noise) -> Candidate {
             ttft_ms: estimate(ttft, 0.006),
             tpot_ms: estimate(tpot, 0.004 + 0.02 * noise.next()),
             latency_ms: estimate(ttft + 63.0 * tpot, 0.01),
-            trials: if n % 3 == 0 { 4 } else { 1 },
+            trials: if n.is_multiple_of(3) { 4 } else { 1 },
             peak_rss_bytes: parameters * 5 + 60_000_000,
             joules_per_token: (n % 4 != 1).then_some(0.21 * share),
             converged: n % 9 != 4,

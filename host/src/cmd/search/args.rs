@@ -78,7 +78,8 @@ pub(crate) struct Args {
     /// ONNX Runtime's library for this host's platform
     #[arg(long, value_name = "FILE")]
     pub(super) ort_library: Option<PathBuf>,
-    /// Trials of each candidate on the front at least; 1 leaves it at the screening [default: 3]
+    /// Trials of each candidate on the front at least, and as many as it takes to decide; 1 leaves it at the screening
+    /// [default: 3, in no more time than the screening takes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     pub(super) trials: Option<u32>,
     /// How candidates travel: `recipe` sends the super-network once, `artifact` every candidate's files

@@ -30,6 +30,8 @@ use std::{
 
 /// Held-out windows for the quality of a candidate.
 const WINDOWS: Windows = Windows { length: 512, count: 4 };
+/// Unless the user says how many trials there shall be, those after the screening take at most as long as the screening.
+const RACE_SHARE: f64 = 1.0;
 /// Metering lasts this long where it is asked for, in milliseconds.
 const ENERGY_MS: u32 = 5_000;
 
@@ -87,6 +89,7 @@ impl Args {
             way: self.ship.way(),
             screening: screening_form(&settings),
             runtime: runtimes.get(&device.name).copied(),
+            ttft_ms: None,
             cancel: &cancel,
         });
         let lanes: Vec<Lane<'_>> = lanes.collect();
@@ -114,6 +117,7 @@ impl Args {
             observer: &mut shown,
             opening: &mut opening,
             rules: Rules { least: self.trials.unwrap_or(LEAST_TRIALS), most: self.most_trials() },
+            race_share: self.trials.is_none().then_some(RACE_SHARE),
             patience: self.patience.map(|minutes| Duration::from_secs(60 * u64::from(minutes))),
             cancel: &cancel,
         }
