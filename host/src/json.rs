@@ -158,6 +158,10 @@ pub(crate) struct MeasurementDocument {
     energy: Option<Energy>,
     artifact_bytes: u64,
     bytes_sent: u64,
+    /// What making the artifact from its recipe took in the latest trial that did; 0 where it came as files.
+    build_ms: f64,
+    /// What loading it took in the latest trial.
+    load_ms: f64,
     converged: bool,
     flags: Vec<String>,
     runtime_version: serde_json::Value,
@@ -297,6 +301,8 @@ impl MeasurementDocument {
             energy: of.energy.cloned(),
             artifact_bytes: last.artifact_bytes,
             bytes_sent: of.bytes_sent,
+            build_ms: of.trials.iter().map(|t| nanoseconds(t, "build_ns")).rfind(|ns| *ns > 0.0).unwrap_or_default() / 1e6,
+            load_ms: nanoseconds(last, "load_ns") / 1e6,
             converged: of.converged,
             flags: of.flags.clone(),
             runtime_version: extra("runtime_version"),
@@ -316,6 +322,10 @@ impl MeasurementDocument {
         let samples = Samples { ttft: ms(&|t| t.ttft_ns.clone()), tpot: ms(&|t| t.tpot_ns.clone()) };
         Self { context, samples_ms: Some(samples), ..self }
     }
+}
+
+fn nanoseconds(trial: &Trial, key: &str) -> f64 {
+    trial.extra.get(key).and_then(serde_json::Value::as_f64).unwrap_or_default()
 }
 
 /// A trial as it is stored.
