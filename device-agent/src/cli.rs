@@ -1,6 +1,10 @@
 //! The command line. People rarely see it: the host starts the agent.
 
-use crate::{error::ServeError, serve::serve, worker};
+use crate::{
+    error::ServeError,
+    serve::{ServeOptions, serve},
+    worker,
+};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use sha2::{Digest, Sha256};
@@ -33,6 +37,9 @@ enum Command {
         /// Emulator command that this program itself was started with, for starting workers the same way
         #[arg(long, env = "EDGEWISE_RUNNER", default_value = "", hide_default_value = true, value_name = "COMMAND")]
         runner: String,
+        /// What stands for `/` where sensors are read
+        #[arg(long, env = "EDGEWISE_SENSORS_ROOT", default_value = "/", hide = true, value_name = "DIR")]
+        sensors_root: PathBuf,
     },
     /// Carry out one order of a serving agent
     #[command(hide = true)]
@@ -47,7 +54,9 @@ enum Command {
 /// Runs the command and says on standard error what went wrong.
 pub fn main(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Serve { store, store_budget, runner } => serve(&store, store_budget, &runner).map_err(anyhow::Error::from),
+        Command::Serve { store, store_budget: budget, runner, sensors_root: sensors } => {
+            serve(ServeOptions { store, budget, runner, sensors }).map_err(anyhow::Error::from)
+        }
         Command::Worker => worker::run(),
         Command::Hash { file } => print_hash(&file),
     };

@@ -10,6 +10,7 @@ use crate::{
     worker::{Launcher, Order, Outcome, supervise},
 };
 use edgewise_protocol::{DeviceDescription, ErrorCode, OrtLibrary, Runtime, RuntimeStatus, WireError};
+use edgewise_sensors::PowerMeter;
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// The target triple that this agent was built for.
@@ -24,6 +25,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) fn describe(
     store: &Store,
     launcher: &Launcher,
+    meter: Option<&PowerMeter>,
     ort: &OrtLibrary,
     cancel: &Cancel,
 ) -> Result<DeviceDescription, WireError> {
@@ -34,11 +36,18 @@ pub(crate) fn describe(
     let free_bytes =
         sys::free_bytes(store.root()).map_err(|e| wire(ErrorCode::Io, format!("cannot ask for the store's free space: {e}")))?;
     Ok(DeviceDescription {
-        fingerprint: fingerprint(launcher.is_emulated()),
+        fingerprint: fingerprint(is_emulated(launcher)),
         runtimes,
         free_bytes,
         stored_bytes: store.stored_bytes(),
+        budget_bytes: store.budget(),
+        power_meter: meter.map(|meter| meter.name().to_owned()),
     })
+}
+
+/// Whether an emulator runs this program.
+pub(crate) fn is_emulated(launcher: &Launcher) -> bool {
+    launcher.is_emulated() || is_foreign(std::env::consts::ARCH, &read("/proc/cpuinfo").unwrap_or_default())
 }
 
 /// Where a worker finds ONNX Runtime, and what keeps it there meanwhile.
@@ -67,7 +76,7 @@ fn status(
         .and_then(|(library, _held)| supervise(launcher, &Order::Version { runtime, library }, RUNTIME_CHECK, cancel, |_| {}));
     let (version, problem) = match asked {
         Ok(Outcome::Version(version)) => (Some(version), None),
-        Ok(Outcome::Measured(_)) => (None, Some("the worker answered another question".to_owned())),
+        Ok(Outcome::Measured { .. } | Outcome::Built { .. }) => (None, Some("the worker answered another question".to_owned())),
         Err(error) if error.code == ErrorCode::Cancelled => return Err(error),
         Err(error) => (None, Some(error.message)),
     };
@@ -88,7 +97,7 @@ fn fingerprint(emulated: bool) -> BTreeMap<String, String> {
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("governor", read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         ("libc", Some(libc_name())),
-        ("emulated", (emulated || is_foreign(std::env::consts::ARCH, &cpuinfo)).then(|| "yes".to_owned())),
+        ("emulated", emulated.then(|| "yes".to_owned())),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

@@ -9,18 +9,23 @@
 mod cancel;
 mod cli;
 mod clock;
+mod conditions;
 mod describe;
 mod error;
+mod examine;
+mod lease;
 mod limits;
 mod measure;
 mod random;
 mod runtime;
+mod sched;
 mod serve;
 mod stats;
 mod store;
 mod sys;
+mod trial;
 mod worker;
 
 pub use cli::{Cli, main};
 pub use error::ServeError;
-pub use serve::serve;
+pub use serve::{ServeOptions, serve};

@@ -71,6 +71,31 @@ pub(crate) fn estimate(samples: &[u64]) -> Option<Estimate> {
     Some(Estimate { median: median_of_sorted(&sorted)?, low: sorted[trim], high: sorted[n - 1 - trim], n: n as u32 })
 }
 
+/// Median distance of the samples from their median, as a share of it. `None` without samples, or if the median is 0.
+pub(crate) fn spread(samples: &[u64]) -> Option<f64> {
+    let samples: Vec<f64> = samples.iter().map(|&ns| ns as f64).collect();
+    let middle = median(&samples)?;
+    let distances: Vec<f64> = samples.iter().map(|sample| (sample - middle).abs()).collect();
+    (middle > 0.0).then(|| median(&distances).map(|distance| distance / middle))?
+}
+
+/// Half the distance between the quartiles, as a share of their middle: what [`spread`] is for samples that crowd around their
+/// median, and steady also for those that come in two crowds. `None` without samples, or if they are 0.
+pub(crate) fn dispersion(samples: &[u64]) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    let (low, high) = (*sorted.get(samples.len() / 4)? as f64, *sorted.get(3 * samples.len() / 4)? as f64);
+    (low + high > 0.0).then(|| (high - low) / (high + low))
+}
+
+/// Whether the standard deviation of `values` is at most `share` of their mean.
+pub(crate) fn agree(values: impl Iterator<Item = f64> + Clone, share: f64) -> bool {
+    let n = values.clone().count().max(1) as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    let variance = values.map(|value| (value - mean).powi(2)).sum::<f64>() / n;
+    variance.sqrt() <= share * mean
+}
+
 /// Whether the interval is known and half of it is at most `share` of the median.
 pub(crate) fn narrow_enough(estimate: &Estimate, share: f32) -> bool {
     interval_trim(estimate.n as usize).is_some() && (estimate.high - estimate.low) / 2.0 <= f64::from(share) * estimate.median
@@ -186,6 +211,25 @@ mod tests {
         let samples: Vec<u64> = (1..=9).map(|i| i * 1_000_000).collect();
         assert_eq!(estimate(&samples), Some(Estimate { median: 5.0, low: 2.0, high: 8.0, n: 9 }));
         assert_eq!(estimate(&[]), None);
+    }
+
+    #[test]
+    fn spreads_are_shares_and_ignore_outliers() {
+        assert_eq!(spread(&[90, 100, 110, 100, 9_000]), Some(0.1));
+        assert_eq!(spread(&[100; 9]), Some(0.0));
+        assert_eq!((spread(&[]), spread(&[0, 0])), (None, None));
+        for n in 4..40 {
+            let two_crowds: Vec<u64> = (0..n).map(|i| if i % 2 == 0 { 100 } else { 300 }).collect();
+            assert_eq!(dispersion(&two_crowds), Some(0.5), "n = {n}");
+        }
+        assert_eq!((dispersion(&[]), dispersion(&[0, 0])), (None, None));
+    }
+
+    #[test]
+    fn agreement_is_relative() {
+        assert!(agree([1.0, 1.0, 1.0].into_iter(), 0.0));
+        assert!(agree([96.0, 104.0].into_iter(), 0.05) && !agree([94.0, 106.0].into_iter(), 0.05));
+        assert!(!agree([1.0, f64::INFINITY].into_iter(), 0.05), "what is not known agrees with nothing");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! What the agent asks of Linux and std does not offer: descriptors, process groups, limits, counters.
 //!
-//! Contract: this module and [`crate::clock`] hold the crate's unsafe system calls; each wraps one call and returns plain values.
+//! Contract: this module, [`crate::sched`] and [`crate::clock`] hold the crate's unsafe system calls; each function wraps one
+//! call and returns plain values.
 
 use std::{
     fs::File,
     io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::{ffi::OsStrExt, process::CommandExt},
+        unix::{ffi::OsStrExt, net::UnixListener, process::CommandExt},
     },
     path::Path,
     process::Command,
@@ -133,15 +134,36 @@ pub(crate) fn try_lock(file: &File, exclusive: bool) -> io::Result<bool> {
     }
 }
 
-/// Pages that this process had to read from disk so far.
-pub(crate) fn major_faults() -> u64 {
-    // SAFETY: an all-zero `rusage` is a valid value, and the place is valid to write to.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    usage.ru_majflt as u64
+/// Ends every wait for a connection at this socket, now and later.
+pub(crate) fn shut_down(listener: &UnixListener) {
+    // SAFETY: no memory is involved, and the descriptor is open as long as its owner lives.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Whether the file system of `path` keeps its files in memory.
+///
+/// # Errors
+/// If `path` does not exist.
+pub(crate) fn is_in_memory(path: &Path) -> io::Result<bool> {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: an all-zero `statfs` is a valid value of the plain struct.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is nul-terminated and `stat` is valid to write to.
+    check(unsafe { libc::statfs(path.as_ptr(), &raw mut stat) })?;
+    // The field is signed on some targets, and 32 bits wide on others: the numbers of file systems have 32 bits.
+    let kind = stat.f_type as u64 & 0xffff_ffff;
+    Ok(kind == TMPFS || kind == RAMFS)
+}
+
+/// Writes everything of the file system that `file` lies on to the disk.
+///
+/// # Errors
+/// If the disk fails.
+pub(crate) fn sync_file_system(file: &File) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
 }
 
 /// Largest resident memory that this process had so far, in bytes, since its program was started: the system's
@@ -223,6 +245,10 @@ mod tests {
         assert!(peak_rss().unwrap() > 1 << 20);
         assert!(free_bytes(Path::new("/")).unwrap() > 0);
         assert!(free_bytes(Path::new("/no such place")).is_err());
+        assert!(!is_in_memory(Path::new("/proc")).unwrap());
+        if Path::new("/dev/shm").is_dir() {
+            assert!(is_in_memory(Path::new("/dev/shm")).unwrap());
+        }
         assert_eq!(proc_kibibytes("MemTotal:  16 kB\nMemFree: 4 kB\n", "MemFree:"), Some(4096));
         assert_eq!(proc_kibibytes("MemTotal:  16 kB\n", "MemFree:"), None);
     }

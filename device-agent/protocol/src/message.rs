@@ -20,7 +20,8 @@ impl std::str::FromStr for BlobId {
     /// 64 lower- or upper-case hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is not a SHA-256 in hexadecimal");
-        if text.len() != 64 || !text.is_ascii() {
+        // The number parser of the standard library takes a sign as well.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(bad());
         }
         let mut out = [0; 32];
@@ -289,4 +290,19 @@ pub enum ErrorCode {
     Io,
     /// A fault of the agent itself.
     Internal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_has_one_name_but_for_the_case_of_its_letters() {
+        let blob = BlobId(std::array::from_fn(|at| at as u8 * 7));
+        let name = blob.to_string();
+        assert_eq!((name.parse(), name.to_uppercase().parse()), (Ok(blob), Ok(blob)));
+        for bad in ["", "00", &"+1".repeat(32), &"é".repeat(32), &"g".repeat(64), &"0".repeat(65)] {
+            assert_eq!(bad.parse::<BlobId>(), Err(format!("`{bad}` is not a SHA-256 in hexadecimal")));
+        }
+    }
 }

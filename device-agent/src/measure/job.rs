@@ -2,25 +2,44 @@
 
 use crate::{
     error::wire,
-    limits::{MAX_POSITIONS, MAX_THREADS},
+    limits::{DEPTH_ROUND, MAX_POINTS, MAX_POSITIONS, MAX_RETRIES, MAX_THREADS},
     store::check_names,
 };
-use edgewise_protocol::{ErrorCode, MeasureJob, WireError};
+use edgewise_onnx::MAX_RECIPE_BYTES;
+use edgewise_protocol::{ErrorCode, MeasureJob, Source, WireError};
 
 /// Checks everything about a job that needs no model.
 ///
 /// # Errors
 /// [`ErrorCode::BadRequest`].
 pub(crate) fn check_job(job: &MeasureJob) -> Result<(), WireError> {
-    check_names(&job.files)?;
+    match &job.source {
+        Source::Files(files) => check_names(files)?,
+        Source::Recipe { bytes, .. } if bytes.len() > MAX_RECIPE_BYTES => {
+            return Err(wire(
+                ErrorCode::BadRequest,
+                format!("a recipe of {} bytes; at most {MAX_RECIPE_BYTES} can be", bytes.len()),
+            ));
+        }
+        Source::Recipe { .. } => {}
+    }
     let workload = job.workload;
     let positions = workload.prompt_tokens.saturating_add(workload.generated_tokens);
     let plan = &job.plan;
+    let context = &job.context;
+    // After the cache is filled, one token does not count, and up to a round of them does.
+    let deepest = context.depths.iter().max().map_or(0, |depth| depth.saturating_add(1 + DEPTH_ROUND as u32));
+    let longest = context.prompts.iter().max().copied().unwrap_or(0);
     let probe = job.probe.iter().flat_map(|probe| &probe.points);
     let rules = [
         (workload.prompt_tokens >= 1, "the prompt has no tokens"),
         (workload.generated_tokens >= 2, "fewer than 2 generated tokens: there is no time per token to measure"),
         (positions <= MAX_POSITIONS, "the sequence is too long"),
+        (context.prompts.len() + context.depths.len() <= MAX_POINTS, "too many other prompt lengths and depths"),
+        (context.prompts.iter().all(|&tokens| tokens >= 1), "another prompt length has no tokens"),
+        (longest.max(deepest) <= MAX_POSITIONS, "another prompt length or depth is too long"),
+        (plan.retries <= MAX_RETRIES, "too many retries"),
+        (!plan.gate.max_celsius.is_nan() && plan.gate.max_rise_celsius >= 0.0, "the gate's temperatures are no numbers"),
         (job.vocabulary >= 1, "the vocabulary is empty"),
         (job.threads <= MAX_THREADS, "too many threads"),
         (job.deadline_ms >= 1, "the deadline is 0"),
@@ -47,15 +66,19 @@ pub(crate) fn check_job(job: &MeasureJob) -> Result<(), WireError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use edgewise_protocol::{ArtifactFile, BlobId, MeasurePlan, OrtLibrary, Probe, ProbePoint, Runtime, Workload};
+    use edgewise_protocol::{
+        ArtifactFile, BlobId, Context, Form, Gate, MeasurePlan, OrtLibrary, Probe, ProbePoint, Runtime, Workload,
+    };
 
     pub(in crate::measure) fn job() -> MeasureJob {
         MeasureJob {
-            files: vec![ArtifactFile { name: "model.onnx".into(), blob: BlobId([0; 32]), size: 1 }],
+            source: Source::Files(vec![ArtifactFile { name: "model.onnx".into(), blob: BlobId([0; 32]), size: 1 }]),
             runtime: Runtime::Tract,
             ort: OrtLibrary::Default,
             threads: 1,
             workload: Workload { prompt_tokens: 4, generated_tokens: 9 },
+            context: Context::default(),
+            energy_ms: 0,
             plan: MeasurePlan {
                 min_warmup_ms: 100,
                 max_warmup_ms: 1000,
@@ -63,11 +86,14 @@ pub(super) mod tests {
                 min_time_ms: 100,
                 max_time_ms: 2000,
                 target_half_width: 0.01,
+                retries: 0,
+                gate: Gate { max_celsius: 60.0, max_rise_celsius: 3.0, max_rest_ms: 0 },
             },
             probe: None,
             vocabulary: 10,
             seed: 0,
             deadline_ms: 1000,
+            lease_wait_ms: 0,
         }
     }
 
@@ -81,8 +107,19 @@ pub(super) mod tests {
             Some(probe)
         };
         check_job(&MeasureJob { probe: probe(|_| {}), ..job() }).unwrap();
-        let broken: [fn(&mut MeasureJob); 11] = [
-            |job| job.files.clear(),
+        let recipe = |size| Source::Recipe { bytes: vec![0; size], form: Form::Memory };
+        check_job(&MeasureJob { source: recipe(MAX_RECIPE_BYTES), ..job() }).unwrap();
+        let large = check_job(&MeasureJob { source: recipe(MAX_RECIPE_BYTES + 1), ..job() }).unwrap_err();
+        assert_eq!(large.code, ErrorCode::BadRequest);
+        let broken: [fn(&mut MeasureJob); 18] = [
+            |job| job.source = Source::Files(vec![]),
+            |job| job.context.prompts = vec![1; MAX_POINTS + 1],
+            |job| job.context.prompts = vec![0],
+            |job| job.context.prompts = vec![MAX_POSITIONS + 1],
+            |job| job.context.depths = vec![u32::MAX],
+            |job| job.plan.retries = MAX_RETRIES + 1,
+            |job| job.plan.gate.max_celsius = f32::NAN,
+            |job| job.plan.gate.max_rise_celsius = -1.0,
             |job| job.workload.prompt_tokens = 0,
             |job| job.workload.generated_tokens = 1,
             |job| job.workload.prompt_tokens = u32::MAX,

@@ -5,8 +5,9 @@
 
 mod job;
 mod pace;
+mod points;
 mod probe;
 mod session;
 
 pub(crate) use job::check_job;
-pub(crate) use session::{Findings, Session};
+pub(crate) use session::{EnergyRun, Findings, Moment, Session};

@@ -3,6 +3,7 @@
 //! Contract: a [`CausalModel`] holds one sequence. Its key/value cache stays in the runtime's own values: what a step puts
 //! out is moved into the next step's inputs, never copied. The rest of the agent knows no tensor.
 
+mod memory;
 mod model;
 #[cfg(feature = "ort")]
 mod onnxruntime;
@@ -11,4 +12,4 @@ mod signature;
 mod tests;
 mod tract;
 
-pub(crate) use model::{CausalModel, Library, load, version};
+pub(crate) use model::{CausalModel, Library, Model, load, version};

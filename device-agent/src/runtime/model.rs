@@ -2,9 +2,19 @@
 
 use super::tract::TractModel;
 use crate::error::{first_lines, wire};
+use edgewise_onnx::Assembly;
 use edgewise_protocol::{ErrorCode, Runtime, WireError};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::PathBuf;
+
+/// An artifact as a runtime gets it.
+#[derive(Debug)]
+pub(crate) enum Model {
+    /// `model.onnx`, with its data files beside it.
+    File(PathBuf),
+    /// In this process's memory, which the runtime lets go of as soon as it has what it needs.
+    Memory(Box<Assembly>),
+}
 
 /// A loaded decoder-only language model with the cache of one sequence.
 pub(crate) trait CausalModel {
@@ -45,7 +55,7 @@ pub(crate) fn version(runtime: Runtime, library: &Library) -> Result<String, Wir
 ///
 /// # Errors
 /// [`ErrorCode::RuntimeUnavailable`], [`ErrorCode::ModelRejected`], [`ErrorCode::OutOfMemory`].
-pub(crate) fn load(runtime: Runtime, library: &Library, model: &Path, threads: u16) -> Result<Box<dyn CausalModel>, WireError> {
+pub(crate) fn load(runtime: Runtime, library: &Library, model: Model, threads: u16) -> Result<Box<dyn CausalModel>, WireError> {
     match runtime {
         Runtime::Tract => Ok(Box::new(TractModel::load(model, threads)?)),
         Runtime::Ort => load_ort(library, model, threads),
@@ -58,7 +68,7 @@ fn ort_version(library: &Library) -> Result<String, WireError> {
 }
 
 #[cfg(feature = "ort")]
-fn load_ort(library: &Library, model: &Path, threads: u16) -> Result<Box<dyn CausalModel>, WireError> {
+fn load_ort(library: &Library, model: Model, threads: u16) -> Result<Box<dyn CausalModel>, WireError> {
     let library = super::onnxruntime::OrtLibrary::open(library)?;
     Ok(Box::new(super::onnxruntime::OrtModel::load(&library, model, threads)?))
 }
@@ -69,7 +79,7 @@ fn ort_version(_: &Library) -> Result<String, WireError> {
 }
 
 #[cfg(not(feature = "ort"))]
-fn load_ort(library: &Library, _: &Path, _: u16) -> Result<Box<dyn CausalModel>, WireError> {
+fn load_ort(library: &Library, _: Model, _: u16) -> Result<Box<dyn CausalModel>, WireError> {
     Err(ort_version(library).expect_err("it is never available in this build"))
 }
 

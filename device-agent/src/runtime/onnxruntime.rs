@@ -1,20 +1,21 @@
 //! ONNX Runtime: a shared library on the device, loaded at run time.
 
 use super::{
-    model::{CausalModel, Library, rejected},
+    model::{CausalModel, Library, Model, rejected},
     signature::{Input, Output, Signature},
 };
 use crate::error::{first_lines, wire};
+use edgewise_onnx::{Assembly, DATA_FILE, SHARED_DATA_FILE};
 use edgewise_protocol::{ErrorCode, Runtime, WireError};
 use ort::{
+    AsPointer,
     environment::Environment,
     memory::Allocator,
-    session::{Session, SessionInputValue},
+    session::{Session, SessionInputValue, builder::SessionBuilder},
     value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType},
 };
 use std::{
-    ffi::{CStr, CString},
-    path::Path,
+    ffi::{CStr, CString, c_char},
     sync::{Mutex, PoisonError},
 };
 
@@ -108,20 +109,23 @@ pub(super) struct OrtModel {
 }
 
 impl OrtModel {
-    pub(super) fn load(library: &OrtLibrary, model: &Path, threads: u16) -> Result<Self, WireError> {
+    pub(super) fn load(library: &OrtLibrary, model: Model, threads: u16) -> Result<Self, WireError> {
         Self::try_load(library, model, threads).map_err(|why| rejected(Runtime::Ort, "prepare the model", &why))
     }
 
-    fn try_load(library: &OrtLibrary, model: &Path, threads: u16) -> Result<Self, String> {
+    fn try_load(library: &OrtLibrary, model: Model, threads: u16) -> Result<Self, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let session = Session::builder(&library.environment)
+        let mut builder = Session::builder(&library.environment)
             .map_err(|e| text(&e))?
             .with_intra_threads(usize::from(threads.max(1)))
             .map_err(|e| text(&e))?
             .with_inter_threads(1)
-            .map_err(|e| text(&e))?
-            .commit_from_file(model)
             .map_err(|e| text(&e))?;
+        let session = match model {
+            Model::File(path) => builder.commit_from_file(path),
+            Model::Memory(assembly) => commit_from_memory(&mut builder, &assembly),
+        };
+        let session = session.map_err(|e| text(&e))?;
         let signature = Signature::new(
             session.inputs().iter().map(ort::value::Outlet::name),
             session.outputs().iter().map(ort::value::Outlet::name),
@@ -209,6 +213,24 @@ impl CausalModel for OrtModel {
         self.try_feed(tokens).map_err(|e| rejected(Runtime::Ort, "run the model", &e.to_string()))?;
         self.last_row().map_err(|why| rejected(Runtime::Ort, "run the model", &why))
     }
+}
+
+/// Makes a session of an artifact in memory, whose data files need not exist anywhere. The session has copies of all that it
+/// keeps: the assembly may go right after.
+fn commit_from_memory(builder: &mut SessionBuilder, assembly: &Assembly) -> ort::Result<Session> {
+    let texts = [DATA_FILE, SHARED_DATA_FILE].map(|name| CString::new(name).expect("names of data files have no nul byte"));
+    let names = [texts[0].as_ptr(), texts[1].as_ptr()];
+    let buffers: [&[u8]; 2] = [&assembly.data, &assembly.shared];
+    let starts = buffers.map(|buffer| buffer.as_ptr().cast::<c_char>().cast_mut());
+    let sizes = buffers.map(<[u8]>::len);
+    // SAFETY: the three arrays have the length given. The library copies the names, and reads the buffers while the session is
+    // made below, where they are still there; it writes to none. The builder is gone from the caller before they are.
+    unsafe {
+        let add = ort::api().AddExternalInitializersFromMemory;
+        let status = add(builder.ptr_mut(), names.as_ptr(), starts.as_ptr(), sizes.as_ptr(), buffers.len());
+        ort::Error::result_from_status(status)?;
+    }
+    builder.commit_from_memory(&assembly.model)
 }
 
 /// Heads and size of a cache input `[batch, heads, past, size]`. The number of heads may differ from layer to layer.

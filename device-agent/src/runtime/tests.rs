@@ -1,6 +1,6 @@
 //! Both runtimes on the same small artifact: they must agree with each other, and with themselves in other portions.
 
-use super::{CausalModel, Library, load};
+use super::{CausalModel, Library, Model, load};
 use edgewise_protocol::{ErrorCode, Runtime};
 use std::{fs, io::Write, path::Path};
 
@@ -40,7 +40,11 @@ fn tiny_sub_network() -> tempfile::TempDir {
 }
 
 fn open(runtime: Runtime, dir: &Path, threads: u16) -> Box<dyn CausalModel> {
-    load(runtime, &Library::Default, &dir.join("model.onnx"), threads).unwrap()
+    load(runtime, &Library::Default, file(dir), threads).unwrap()
+}
+
+fn file(dir: &Path) -> Model {
+    Model::File(dir.join("model.onnx"))
 }
 
 /// Says visibly when a test of ONNX Runtime cannot run here.
@@ -95,6 +99,39 @@ fn both_runtimes_agree() {
     }
 }
 
+/// The buffers are unmapped once a model is loaded: a runtime that still looked at them would crash here.
+fn memory_is_like_files(runtime: Runtime) {
+    use edgewise_onnx::{
+        ArtifactWriter, Extras, MappedWeights, Source,
+        testing::{tiny_config, tiny_sub_network, write_tiny_checkpoint},
+    };
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_checkpoint(dir.path(), 1).unwrap();
+    let (config, weights) = (tiny_config(), MappedWeights::open(dir.path()).unwrap());
+    let source = Source { name: "tiny".into(), sha256: "0".repeat(64) };
+    let writer = ArtifactWriter::new(&config, &weights, source, Extras { tokenizer: None, model_type: "llama".into() });
+    for sub in [config.full(), tiny_sub_network()] {
+        let folder = tempfile::tempdir().unwrap();
+        writer.write(&sub, folder.path()).unwrap();
+        let files = logits(&mut *open(runtime, folder.path(), 1), &[7, 1, 4]);
+        let assembly = Box::new(writer.assemble(&sub).unwrap());
+        let mut model = load(runtime, &Library::Default, Model::Memory(assembly), 1).unwrap();
+        assert_eq!(files, logits(&mut *model, &[7, 1, 4]), "{runtime:?}: bit for bit");
+    }
+}
+
+#[test]
+fn tract_runs_from_memory() {
+    memory_is_like_files(Runtime::Tract);
+}
+
+#[test]
+fn ort_runs_from_memory() {
+    if has_ort() {
+        memory_is_like_files(Runtime::Ort);
+    }
+}
+
 #[test]
 fn threads_do_not_change_logits() {
     let dir = tiny();
@@ -109,10 +146,10 @@ fn a_broken_model_is_rejected_by_both() {
     let path = dir.path().join("model.onnx");
     for bytes in [&b"no model"[..], b""] {
         fs::write(&path, bytes).unwrap();
-        let error = load(Runtime::Tract, &Library::Default, &path, 1).err().unwrap();
+        let error = load(Runtime::Tract, &Library::Default, Model::File(path.clone()), 1).err().unwrap();
         assert_eq!(error.code, ErrorCode::ModelRejected, "{error}");
         if has_ort() {
-            let error = load(Runtime::Ort, &Library::Default, &path, 1).err().unwrap();
+            let error = load(Runtime::Ort, &Library::Default, Model::File(path.clone()), 1).err().unwrap();
             assert_eq!(error.code, ErrorCode::ModelRejected, "{error}");
         }
     }
@@ -122,7 +159,7 @@ fn a_broken_model_is_rejected_by_both() {
 fn a_missing_weight_file_is_rejected() {
     let dir = tiny();
     fs::remove_file(dir.path().join("model.onnx_data")).unwrap();
-    let error = load(Runtime::Tract, &Library::Default, &dir.path().join("model.onnx"), 1).err().unwrap();
+    let error = load(Runtime::Tract, &Library::Default, file(dir.path()), 1).err().unwrap();
     assert_eq!(error.code, ErrorCode::ModelRejected, "{error}");
 }
 

@@ -1,11 +1,12 @@
 //! tract: pure Rust, part of every build of the agent.
 
 use super::{
-    model::{CausalModel, rejected},
+    memory,
+    model::{CausalModel, Model, rejected},
     signature::{Input, Output, Signature},
 };
 use edgewise_protocol::{Runtime, WireError};
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 use tract_linalg::multithread::{Executor, set_default_executor};
 use tract_onnx::{
     prelude::*,
@@ -31,7 +32,7 @@ pub(super) struct TractModel {
 }
 
 impl TractModel {
-    pub(super) fn load(model: &Path, threads: u16) -> Result<Self, WireError> {
+    pub(super) fn load(model: Model, threads: u16) -> Result<Self, WireError> {
         // tract's thread count is the process's; a worker loads one model.
         set_default_executor(match threads {
             0 | 1 => Executor::SingleThread,
@@ -40,8 +41,11 @@ impl TractModel {
         Self::try_load(model).map_err(|e| rejected(Runtime::Tract, "prepare the model", &format!("{e:#}")))
     }
 
-    fn try_load(path: &Path) -> TractResult<Self> {
-        let mut model = tract_onnx::onnx().model_for_path(path)?;
+    fn try_load(model: Model) -> TractResult<Self> {
+        let mut model = match model {
+            Model::File(path) => tract_onnx::onnx().model_for_path(path)?,
+            Model::Memory(assembly) => memory::parse(assembly)?,
+        };
         keep_one_row(&mut model)?;
         // One sequence at a time. A symbolic batch is not only slower: it makes tract choose a wrong layout for the scales
         // of some quantised products.

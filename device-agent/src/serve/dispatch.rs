@@ -3,11 +3,12 @@
 use super::{
     input::Incoming,
     requests::{self, Shared},
+    settle::{self, Finished},
 };
 use crate::{
     cancel::{self, Cancel, Canceller},
     error::{ServeError, wire},
-    limits::{IDLE, WIND_UP},
+    limits::{IDLE, MAX_UPLOADS, WIND_UP},
     measure::check_job,
     store::Upload,
 };
@@ -42,7 +43,9 @@ pub(super) struct Dispatcher {
     open: HashMap<u32, Open>,
     /// Uploads that were answered: chunks of theirs may still be on the way, and are dropped.
     answered: HashSet<u32>,
+    /// The request that has the processor for itself.
     measuring: Option<u32>,
+    finished: Sender<Finished>,
     sender: Sender<Event>,
     events: Receiver<Event>,
 }
@@ -50,7 +53,13 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let (sender, events) = crossbeam_channel::unbounded();
-        Self { shared, open: HashMap::new(), answered: HashSet::new(), measuring: None, sender, events }
+        let (finished, queue) = crossbeam_channel::unbounded();
+        let done = sender.clone();
+        settle::start(Arc::clone(&shared), queue, move |id, result| {
+            // The dispatcher is gone only when the process is about to end.
+            let _ = done.send(Event::Done { id, result });
+        });
+        Self { shared, open: HashMap::new(), answered: HashSet::new(), measuring: None, finished, sender, events }
     }
 
     /// Serves until the host closes the connection.
@@ -111,24 +120,30 @@ impl Dispatcher {
     fn request(&mut self, id: u32, request: Request) -> Result<(), ServeError> {
         match request {
             Request::Describe { ort } => self.work(id, move |shared, cancel| requests::describe(shared, &ort, cancel)),
-            Request::Have { blobs } => {
-                let states = self.shared.store.ask(blobs);
-                return self.reply(id, Ok(Reply::Have(states)));
-            }
+            // Thousands of blobs are thousands of files to look at.
+            Request::Have { blobs } => self.work(id, move |shared, _| Ok(Reply::Have(shared.store.ask(blobs)))),
             Request::Put { blob, size } => return self.put(id, blob, size),
             Request::Take { blob, size, path } => {
                 self.work(id, move |shared, cancel| requests::take(shared, blob, size, &path, cancel));
             }
             Request::Measure(job) => {
                 if let Some(other) = self.measuring {
-                    let message = format!("request {other} is measuring; one measurement runs at a time");
-                    return self.reply(id, Err(wire(ErrorCode::BadRequest, message)));
+                    let message = format!("request {other} has the device; one measurement or examination runs at a time");
+                    return self.reply(id, Err(wire(ErrorCode::Busy, message)));
                 }
                 if let Err(error) = check_job(&job) {
                     return self.reply(id, Err(error));
                 }
                 self.measuring = Some(id);
-                self.work(id, move |shared, cancel| requests::measure(shared, id, job, cancel));
+                self.work(id, move |shared, cancel| requests::measure(shared, id, &job, cancel));
+            }
+            Request::Examine => {
+                if let Some(other) = self.measuring {
+                    let message = format!("request {other} has the device; it would be examined while it works");
+                    return self.reply(id, Err(wire(ErrorCode::Busy, message)));
+                }
+                self.measuring = Some(id);
+                self.work(id, requests::examine);
             }
         }
         Ok(())
@@ -139,6 +154,12 @@ impl Dispatcher {
             self.acknowledge(id, size)?;
             self.answered.insert(id);
             return self.reply(id, Ok(Reply::Stored));
+        }
+        let uploads = self.open.values().filter(|open| matches!(open, Open::Opening(_) | Open::Receiving(_))).count();
+        if uploads >= MAX_UPLOADS {
+            self.answered.insert(id);
+            let message = format!("{MAX_UPLOADS} uploads are open already");
+            return self.reply(id, Err(wire(ErrorCode::Busy, message)));
         }
         let (canceller, cancel) = cancel::pair();
         self.open.insert(id, Open::Opening(Some(canceller)));
@@ -218,7 +239,9 @@ impl Dispatcher {
         if let Some(Open::Receiving(upload)) = self.open.remove(&id) {
             // An upload that ends has no more bytes that could be on the way, but a careless host may send some.
             self.answered.insert(id);
-            self.work(id, move |shared, _| upload.finish(&shared.store).map(|()| Reply::Stored));
+            self.open.insert(id, Open::Working(None));
+            // The thread ends with this dispatcher, not before.
+            let _ = self.finished.send((id, upload));
         }
     }
 

@@ -7,6 +7,7 @@ mod dispatch;
 mod input;
 mod output;
 mod requests;
+mod settle;
 mod start;
 
-pub use start::serve;
+pub use start::{ServeOptions, serve};

@@ -9,28 +9,47 @@ use super::{
 use crate::{
     describe::{TRIPLE, VERSION},
     error::ServeError,
+    lease::Claim,
     limits::HANDSHAKE,
     store::Store,
     sys,
+    trial::Device,
     worker::Launcher,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use edgewise_protocol::{AgentHello, AgentMessage, HostMessage, PROTOCOL_OLDEST, PROTOCOL_VERSION};
-use std::{io, path::Path, sync::Arc, thread};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
-/// Serves one host over standard input and output until it closes the connection. The folder `store` keeps at most `budget`
-/// bytes of blobs; without one, the smaller of 8 GiB and half of what the disk has free with an empty store. Workers are
-/// started through the command line `runner`, which is empty where this program runs natively.
+/// How an agent serves.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Folder that keeps blobs.
+    pub store: PathBuf,
+    /// Bytes of blobs at most; `None` for the smaller of 8 GiB and half of what the disk has free with an empty store.
+    pub budget: Option<u64>,
+    /// Command line that workers are started through; empty where this program runs natively.
+    pub runner: String,
+    /// What stands for `/` where sensors are read.
+    pub sensors: PathBuf,
+}
+
+/// Serves one host over standard input and output until it closes the connection.
 ///
 /// Takes standard output for the protocol: whatever else this process prints goes to standard error.
 ///
 /// # Errors
 /// [`ServeError`]; the host was told, where it still listens.
-pub fn serve(store: &Path, budget: Option<u64>, runner: &str) -> Result<(), ServeError> {
+pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let ServeOptions { store, budget, runner, sensors } = options;
     let output = Output::new(sys::take_stdout().map_err(ServeError::Connection)?);
-    let store = Store::open(store, budget)?;
-    let launcher = Launcher::new(runner).map_err(ServeError::Connection)?;
-    let shared = Arc::new(Shared { store, launcher, output });
+    let store = Store::open(&store, budget)?;
+    let launcher = Launcher::new(&runner).map_err(ServeError::Connection)?;
+    let shared = Arc::new(Shared { store, launcher, output, device: Device::new(sensors), claim: OnceLock::new() });
     shared.output.greet(&AgentMessage::Hello(AgentHello {
         oldest: PROTOCOL_OLDEST,
         newest: PROTOCOL_VERSION,
@@ -40,7 +59,8 @@ pub fn serve(store: &Path, budget: Option<u64>, runner: &str) -> Result<(), Serv
     }))?;
 
     let incoming = input::read(io::stdin());
-    let served = shake_hands(&incoming).and_then(|()| {
+    let served = shake_hands(&incoming).and_then(|claim| {
+        shared.claim.get_or_init(|| claim);
         let (_stop, stopped) = crossbeam_channel::bounded(0);
         let beating = Arc::clone(&shared);
         thread::spawn(move || beating.output.beat(&stopped));
@@ -54,11 +74,11 @@ pub fn serve(store: &Path, budget: Option<u64>, runner: &str) -> Result<(), Serv
     served
 }
 
-fn shake_hands(incoming: &Receiver<Incoming>) -> Result<(), ServeError> {
+fn shake_hands(incoming: &Receiver<Incoming>) -> Result<Claim, ServeError> {
     match incoming.recv_timeout(HANDSHAKE) {
         Ok(Incoming::Message(HostMessage::Hello(hello))) => {
             if (PROTOCOL_OLDEST..=PROTOCOL_VERSION).contains(&hello.protocol) {
-                Ok(())
+                Claim::new(&hello).map_err(ServeError::Protocol)
             } else {
                 Err(ServeError::Version { host: hello.protocol, oldest: PROTOCOL_OLDEST, newest: PROTOCOL_VERSION })
             }

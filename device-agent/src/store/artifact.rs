@@ -39,7 +39,7 @@ impl Artifact {
         for (file, blob) in files.iter().zip(&artifact.blobs) {
             let path = artifact.folder.join(&file.name);
             if fs::hard_link(blob.path(), &path).is_err() {
-                store.make_room(file.blob, 0, file.size)?;
+                let _room = store.make_room(file.blob, 0, file.size)?;
                 fs::copy(blob.path(), &path).map_err(|e| io_error("copy a blob to", &path, &e))?;
             }
         }
@@ -111,7 +111,7 @@ mod tests {
         let blob = BlobId(Sha256::digest(bytes).into());
         let mut upload = Upload::begin(store, blob, bytes.len() as u64, &cancel).unwrap();
         upload.append(bytes).unwrap();
-        upload.finish(store).unwrap();
+        Upload::finish_all(vec![upload], store).remove(0).unwrap();
     }
 
     #[test]

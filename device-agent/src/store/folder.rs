@@ -1,6 +1,9 @@
 //! The store's folder: where things lie, what is there, and who uses it.
 
-use super::room::{Held, Near, default_budget};
+use super::{
+    ledger::{Promise, SharedLedger},
+    room::{Held, Near, Pins, default_budget},
+};
 use crate::{cancel::Cancel, error::ServeError, error::io_error, error::wire, sys};
 use edgewise_protocol::{BlobId, BlobState, ErrorCode, WireError};
 use sha2::{Digest, Sha256};
@@ -10,7 +13,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -25,7 +28,8 @@ const ARTIFACTS: &str = "artifacts";
 pub(crate) struct Store {
     root: PathBuf,
     budget: u64,
-    near: Mutex<Near>,
+    pins: Pins,
+    ledger: SharedLedger,
     /// Held shared as long as this agent lives, so that another knows that it is not alone.
     _users: File,
     serial: AtomicU64,
@@ -53,8 +57,8 @@ impl Store {
         }
         // Fails only against an agent that is just starting and holds it exclusively for a moment: then it is not alone either.
         sys::try_lock(&users, false)?;
-        let (near, serial) = (Mutex::default(), AtomicU64::new(0));
-        let mut store = Self { root, budget: 0, near, _users: users, serial };
+        let (pins, ledger, serial) = (Pins::default(), SharedLedger::default(), AtomicU64::new(0));
+        let mut store = Self { root, budget: 0, pins, ledger, _users: users, serial };
         store.budget = match budget {
             Some(budget) => budget,
             None => default_budget(sys::free_bytes(&store.root)?, store.stored_bytes()),
@@ -116,16 +120,34 @@ impl Store {
         &self.root
     }
 
-    pub(super) fn budget(&self) -> u64 {
+    /// Bytes that blobs may take.
+    pub(crate) fn budget(&self) -> u64 {
         self.budget
     }
 
-    pub(super) fn near(&self) -> MutexGuard<'_, Near> {
-        // It is valid after every statement.
-        self.near.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes whatever the store's file system has not written yet, in one go.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Io`], [`ErrorCode::NoSpace`].
+    pub(crate) fn sync(&self) -> Result<(), WireError> {
+        let sync = File::open(&self.root).and_then(|root| sys::sync_file_system(&root));
+        sync.map_err(|e| io_error("write the file system of", &self.root, &e))
     }
 
-    pub(super) fn blobs(&self) -> PathBuf {
+    pub(super) fn near(&self) -> MutexGuard<'_, Near> {
+        self.pins.near()
+    }
+
+    pub(super) fn pins(&self) -> Pins {
+        self.pins.clone()
+    }
+
+    pub(super) fn ledger(&self) -> &SharedLedger {
+        &self.ledger
+    }
+
+    /// The folder of whole blobs, each a file that is named by its hash.
+    pub(crate) fn blobs(&self) -> PathBuf {
         self.root.join(BLOBS)
     }
 
@@ -170,12 +192,54 @@ impl Store {
         remove_if_there(file)
     }
 
-    fn forget(&self, blob: BlobId) {
+    pub(super) fn forget(&self, blob: BlobId) {
         // What cannot be removed is noticed again at the next look. The stamp goes last: without it a link would pass for the
         // store's own file.
         if remove_if_there(&self.blob(blob)).is_ok() {
             let _ = fs::remove_file(self.stamp(blob));
         }
+    }
+}
+
+impl Store {
+    /// An empty folder for the files of an artifact of `bytes` bytes, which are made here.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoSpace`] if they do not fit the disk, or the budget beside what is in use; [`ErrorCode::Io`].
+    pub(crate) fn make_folder(&self, name: &str, bytes: u64) -> Result<Folder, WireError> {
+        // It is no blob; the budget is for what this takes from the disk, whatever it is.
+        const NOT_A_BLOB: BlobId = BlobId([0; 32]);
+        let promise = self.make_room(NOT_A_BLOB, bytes, bytes)?;
+        let here = self.stored_bytes();
+        if here.saturating_add(bytes) > self.budget {
+            let budget = self.budget;
+            let message = format!("an artifact of {bytes} bytes does not fit the store's {budget}, of which {here} are in use");
+            return Err(wire(ErrorCode::NoSpace, message));
+        }
+        let path = self.artifact(name);
+        fs::create_dir(&path).map_err(|e| io_error("make", &path, &e))?;
+        Ok(Folder { path, _promise: promise })
+    }
+}
+
+/// A folder that goes, with all that is in it, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    _promise: Promise,
+}
+
+impl Folder {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays is cleared by the next agent that starts alone.
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 

@@ -9,11 +9,14 @@
 
 mod artifact;
 mod folder;
+mod ledger;
+mod network;
 mod room;
 mod take;
 mod upload;
 
 pub(crate) use artifact::{Artifact, MODEL, check_names};
-pub(crate) use folder::Store;
+pub(crate) use folder::{Folder, Store};
+pub(crate) use network::SuperNetwork;
 pub(crate) use room::Held;
 pub(crate) use upload::Upload;

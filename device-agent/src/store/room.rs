@@ -5,12 +5,16 @@
 //! room, and then nothing was dropped for it. These stay:
 //! - what somebody holds, in this process or another: an upload has a lock on its part, and so has a user on its blob;
 //! - the blobs that the host named in its last question: they are about to be used together;
-//! - the ONNX Runtime that this connection used last, which the host does not name again for each artifact.
+//! - the ONNX Runtime that this connection used last, which the host does not name again for each artifact;
+//! - the chunks of the super-network that is in use.
 //!
 //! A blob's last use is the modification time of a file that only the store writes: of the blob, or of its stamp where the blob
 //! is a link to somebody else's file. There is no index that a crash could leave wrong.
 
-use super::folder::{Store, remove_if_there};
+use super::{
+    folder::{Store, remove_if_there},
+    ledger::{Ledger, Promise},
+};
 use crate::{
     error::{io_error, wire},
     limits::{BLOB_LOCK, DISK_RESERVE, STORE_BUDGET},
@@ -19,10 +23,12 @@ use crate::{
 use edgewise_protocol::{BlobId, BlobState, ErrorCode, WireError};
 use std::{
     cmp::Ordering,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -32,16 +38,53 @@ pub(super) fn default_budget(free: u64, stored: u64) -> u64 {
     STORE_BUDGET.min(free.saturating_add(stored) / 2)
 }
 
+/// A store that is over its budget is brought this share of it below, so that thousands of small blobs that come after one
+/// another do not each look through all that are there.
+const CLEARING_SHARE: u64 = 64;
+
 /// What this connection's host is about to use.
 #[derive(Debug, Default)]
 pub(super) struct Near {
-    asked: Vec<BlobId>,
+    asked: HashSet<BlobId>,
     library: Option<BlobId>,
+    /// How often each blob is in use without being held.
+    pinned: HashMap<BlobId, usize>,
 }
 
 impl Near {
     fn contains(&self, blob: BlobId) -> bool {
-        self.library == Some(blob) || self.asked.contains(&blob)
+        self.library == Some(blob) || self.asked.contains(&blob) || self.pinned.contains_key(&blob)
+    }
+}
+
+/// What is near, for those who outlive a look at the store.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pins(Arc<Mutex<Near>>);
+
+impl Pins {
+    pub(super) fn near(&self) -> MutexGuard<'_, Near> {
+        // It is valid after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps these blobs until they are released as often.
+    pub(super) fn pin(&self, blobs: &[BlobId]) {
+        let mut near = self.near();
+        for blob in blobs {
+            *near.pinned.entry(*blob).or_default() += 1;
+        }
+    }
+
+    pub(super) fn release(&self, blobs: &[BlobId]) {
+        let mut near = self.near();
+        for blob in blobs {
+            if let Some(uses) = near.pinned.get_mut(blob) {
+                *uses -= 1;
+                if *uses == 0 {
+                    near.pinned.remove(blob);
+                }
+            }
+        }
     }
 }
 
@@ -80,7 +123,7 @@ impl Store {
             self.touch(blob);
         }
         if !blobs.is_empty() {
-            self.near().asked = blobs;
+            self.near().asked = blobs.into_iter().collect();
         }
         states
     }
@@ -125,20 +168,38 @@ impl Store {
         Ok(held)
     }
 
-    /// Sees to it that `stored` more bytes fit the budget and `written` more the disk, for `blob`.
+    /// Sees to it that `stored` more bytes fit the budget and `written` more the disk, for `blob`, and keeps that room until
+    /// the bytes are there or the promise is dropped.
     ///
     /// # Errors
     /// [`ErrorCode::NoSpace`], [`ErrorCode::Io`].
-    pub(super) fn make_room(&self, blob: BlobId, stored: u64, written: u64) -> Result<(), WireError> {
+    pub(super) fn make_room(&self, blob: BlobId, stored: u64, written: u64) -> Result<Promise, WireError> {
         let free = sys::free_bytes(self.root()).map_err(|e| io_error("ask for the free space of", self.root(), &e))?;
         self.make_room_on(free, blob, stored, written)
     }
 
-    fn make_room_on(&self, free: u64, blob: BlobId, stored: u64, written: u64) -> Result<(), WireError> {
-        let excess = self.stored_bytes().saturating_add(stored).saturating_sub(self.budget());
-        let shortage = if written == 0 { 0 } else { written.saturating_add(DISK_RESERVE).saturating_sub(free) };
-        if excess == 0 && shortage == 0 {
+    fn make_room_on(&self, free: u64, blob: BlobId, stored: u64, written: u64) -> Result<Promise, WireError> {
+        let shared = self.ledger();
+        // As long as it is locked nobody else is promised the same room.
+        let mut ledger = shared.lock();
+        self.clear(&mut ledger, free, blob, stored, written)?;
+        Ok(ledger.promise(shared, stored))
+    }
+
+    fn clear(&self, ledger: &mut Ledger, free: u64, blob: BlobId, stored: u64, written: u64) -> Result<(), WireError> {
+        let excess = |here: u64, ledger: &Ledger| {
+            here.saturating_add(ledger.promised()).saturating_add(stored).saturating_sub(self.budget())
+        };
+        let mut over = excess(ledger.stored(false, || self.stored_bytes()), ledger);
+        // What was promised is still to be written, too.
+        let to_write = written.saturating_add(ledger.promised()).saturating_add(DISK_RESERVE);
+        let shortage = if written == 0 { 0 } else { to_write.saturating_sub(free) };
+        if over == 0 && shortage == 0 {
             return Ok(());
+        }
+        over = excess(ledger.stored(true, || self.stored_bytes()), ledger);
+        if over > 0 {
+            over = over.saturating_add(self.budget() / CLEARING_SHARE);
         }
         let spares = self.spares(blob).map_err(|e| io_error("list", self.root(), &e))?;
         let possible: u64 = spares.iter().map(|spare| spare.frees).sum();
@@ -154,12 +215,13 @@ impl Store {
         }
         let (mut dropped, mut freed) = (0, 0);
         for spare in &spares {
-            let wanted = dropped < excess || (freed < shortage && spare.frees > 0);
+            let wanted = dropped < over || (freed < shortage && spare.frees > 0);
             if wanted && self.evict(spare).map_err(|e| io_error("remove", &spare.path, &e))? {
                 dropped += spare.bytes;
                 freed += spare.frees;
             }
         }
+        ledger.dropped(dropped);
         // Somebody took hold of something meanwhile.
         if freed < shortage { none(freed) } else { Ok(()) }
     }
@@ -205,7 +267,7 @@ impl Store {
     }
 
     /// Notes that a whole blob is used now.
-    fn touch(&self, blob: BlobId) {
+    pub(super) fn touch(&self, blob: BlobId) {
         let now = SystemTime::now();
         // Only the stamp of a link is the store's: the times of somebody else's file are not to be changed.
         let own = match File::open(self.stamp(blob)) {

@@ -29,7 +29,7 @@ fn begin(store: &Store, bytes: &[u8]) -> Upload {
 fn put(store: &Store, bytes: &[u8]) {
     let mut upload = begin(store, bytes);
     upload.append(bytes).unwrap();
-    upload.finish(store).unwrap();
+    Upload::finish_all(vec![upload], store).remove(0).unwrap();
 }
 
 /// Puts ten bytes for each letter, the first the longest ago.
@@ -122,7 +122,7 @@ fn the_runtime_that_was_used_last_stays() {
 
 #[test]
 fn broken_off_uploads_go_before_blobs_and_running_ones_stay() {
-    let (_dir, store) = store(39);
+    let (dir, store) = store(40);
     fill(&store, b"a");
     let parts = [b'x', b'y'].map(|letter| {
         let mut upload = begin(&store, &ten(letter));
@@ -132,16 +132,17 @@ fn broken_off_uploads_go_before_blobs_and_running_ones_stay() {
     let [broken_off, running] = parts;
     drop(broken_off);
     put(&store, &ten(b'b'));
-    assert_eq!(store.state(id(&ten(b'x'))), BlobState::Partial(9), "38 of 39");
+    assert_eq!(store.state(id(&ten(b'x'))), BlobState::Partial(9), "38 and one promised of 40");
     put(&store, &ten(b'c'));
     assert_eq!(store.state(id(&ten(b'x'))), BlobState::Missing);
     assert_eq!((store.state(id(&ten(b'y'))), there(&store, b"abc").as_str()), (BlobState::Partial(9), "abc"));
     // Its own part is not what makes room for an upload.
-    drop(running);
+    drop((running, store));
+    let store = Store::open(&dir.path().join("store"), Some(39)).unwrap();
     let mut resumed = begin(&store, &ten(b'y'));
     assert_eq!(resumed.received(), 9);
     resumed.append(b"y").unwrap();
-    resumed.finish(&store).unwrap();
+    Upload::finish_all(vec![resumed], &store).remove(0).unwrap();
     assert_eq!((there(&store, b"abcy").as_str(), store.stored_bytes()), ("bcy", 30));
 }
 
@@ -237,4 +238,81 @@ fn a_blob_that_another_agent_only_looks_at_is_waited_for() {
         drop(leaving);
         assert_eq!(waiting.join().unwrap().unwrap_err().code, ErrorCode::MissingBlob);
     });
+}
+
+#[test]
+fn open_uploads_do_not_overshoot_the_budget_together() {
+    let (_dir, store) = store(30);
+    fill(&store, b"a");
+    let first = begin(&store, &ten(b'x'));
+    let second = begin(&store, &ten(b'y'));
+    assert_eq!(there(&store, b"a"), "a", "10 and 20 promised");
+    let third = begin(&store, &ten(b'z'));
+    assert_eq!(there(&store, b"a"), "", "what is promised counts before it is there");
+    drop((first, second));
+    fill(&store, b"b");
+    assert_eq!(there(&store, b"b"), "b");
+    drop(third);
+}
+
+#[test]
+fn what_was_promised_counts_on_the_disk_too() {
+    let (_dir, store) = store(AMPLE);
+    let free = DISK_RESERVE + 25;
+    let promised = store.make_room_on(free, id(b"x"), 20, 20).unwrap();
+    assert_eq!(store.make_room_on(free, id(b"y"), 10, 10).unwrap_err().code, ErrorCode::NoSpace);
+    drop(promised);
+    store.make_room_on(free, id(b"y"), 10, 10).unwrap();
+}
+
+#[test]
+fn an_artifact_made_here_fits_the_budget_or_is_refused() {
+    let (_dir, store) = store(30);
+    fill(&store, b"ab");
+    store.ask(vec![id(&ten(b'a'))]);
+    let folder = store.make_folder("made", 20).unwrap();
+    assert_eq!(there(&store, b"ab"), "a", "what is not in use goes");
+    assert!(folder.path().is_dir());
+    let error = store.make_folder("made", 21).unwrap_err();
+    assert_eq!(error.code, ErrorCode::NoSpace, "{error}");
+    let path = folder.path().to_owned();
+    drop(folder);
+    assert!(!path.exists());
+    drop(store.make_folder("made", 20).unwrap());
+}
+
+#[test]
+fn thousands_of_blobs_are_taken_in_quickly() {
+    let (_dir, store) = store(AMPLE);
+    let blobs: Vec<[u8; 4]> = (0..8_000_u32).map(u32::to_le_bytes).collect();
+    let start = Instant::now();
+    for batch in blobs.chunks(64) {
+        let uploads: Vec<Upload> = batch
+            .iter()
+            .map(|bytes| {
+                let mut upload = begin(&store, bytes);
+                upload.append(bytes).unwrap();
+                upload
+            })
+            .collect();
+        assert!(Upload::finish_all(uploads, &store).iter().all(Result::is_ok));
+    }
+    let stored = start.elapsed();
+    let start = Instant::now();
+    let states = store.ask(blobs.iter().map(|bytes| id(bytes)).collect());
+    assert!(states.iter().all(|state| *state == BlobState::Complete));
+    let asked = start.elapsed();
+    // Looking at every blob for every blob would be 64 million looks.
+    assert!(stored < Duration::from_secs(40) && asked < Duration::from_secs(5), "{stored:?} {asked:?}");
+    let spares = store.spares(id(b"new")).unwrap();
+    assert_eq!(spares.len(), 0, "all of them are near");
+}
+
+#[test]
+fn clearing_is_done_in_bulk() {
+    let (_dir, store) = store(640);
+    fill(&store, &(0..64).collect::<Vec<u8>>());
+    assert_eq!(store.stored_bytes(), 640);
+    put(&store, b"x");
+    assert_eq!(store.stored_bytes(), 640 - 20 + 1, "one of ten was enough for the byte, and one for a sixty-fourth");
 }

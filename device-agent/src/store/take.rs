@@ -52,16 +52,20 @@ impl Store {
         }
 
         // A link takes nothing from the disk, but its bytes stay there for the store's sake once the other name is gone.
-        self.make_room(blob, size, 0)?;
+        let mut room = self.make_room(blob, size, 0)?;
         let scratch = self.scratch(blob);
         if fs::hard_link(path, &scratch).is_ok() {
             let linked = fs::metadata(&scratch).map_err(|e| io_error("look at", &scratch, &e))?;
             // The name may have been given to another file after it was opened.
             if stamp_of(&linked) == stamp_of(&after) {
-                return self.admit(&scratch, blob, Some(&stamp_of(&after))).map_err(|e| io_error("link", &scratch, &e));
+                self.admit(&scratch, blob, Some(&stamp_of(&after))).map_err(|e| io_error("link", &scratch, &e))?;
+                room.keep(size);
+                return Ok(());
             }
             remove_if_there(&scratch).map_err(|e| io_error("remove", &scratch, &e))?;
         }
+        // The copy is promised more: the disk's space.
+        drop(room);
         let copied = self.copy_in(blob, size, &mut file, path, &scratch, cancel);
         if copied.is_err() {
             remove_if_there(&scratch).map_err(|e| io_error("remove", &scratch, &e))?;
@@ -78,7 +82,7 @@ impl Store {
         to: &Path,
         cancel: &Cancel,
     ) -> Result<(), WireError> {
-        self.make_room(blob, size, size)?;
+        let mut room = self.make_room(blob, size, size)?;
         from.rewind().map_err(|e| io_error("read", path, &e))?;
         let mut file = File::create_new(to).map_err(|e| io_error("make", to, &e))?;
         // Hashed again: the bytes that are kept are the ones that count.
@@ -92,7 +96,9 @@ impl Store {
             return Err(wire(ErrorCode::HashMismatch, message));
         }
         file.sync_data().map_err(|e| io_error("write", to, &e))?;
-        self.admit(to, blob, None).map_err(|e| io_error("rename", to, &e))
+        self.admit(to, blob, None).map_err(|e| io_error("rename", to, &e))?;
+        room.keep(size);
+        Ok(())
     }
 }
 

@@ -4,11 +4,13 @@
 //! control frames that end in an outcome. Whatever a runtime does to the process, crash, allocate without end, hang,
 //! reaches the agent as an outcome of that measurement and of nothing else.
 
+mod build;
 mod ending;
 mod order;
 mod process;
 mod run;
 
-pub(crate) use order::{Order, Outcome};
+pub(crate) use build::{onnx_error, read_index};
+pub(crate) use order::{Material, Order, Outcome, Plan};
 pub(crate) use process::{Launcher, supervise};
 pub(crate) use run::run;

@@ -1,6 +1,6 @@
 //! What passes between agent and worker. Both are the same build, so these types need no version.
 
-use crate::runtime::Library;
+use crate::{measure::EnergyRun, runtime::Library};
 use edgewise_protocol::{MeasureJob, Measurement, Runtime, Stage, WireError};
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,25 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Order {
     /// Measure an artifact.
     Measure {
-        /// The artifact's folder.
-        folder: String,
+        /// What is measured.
+        material: Material,
         /// Where ONNX Runtime is.
         library: Library,
         /// The host's request.
         job: Box<MeasureJob>,
+        /// What stands for `/` where sensors are read.
+        sensors: String,
+        /// Memory available before the worker was started, in bytes.
+        available_bytes: Option<u64>,
+        /// An emulator runs the worker.
+        emulated: bool,
+    },
+    /// Write the files of an artifact.
+    Build {
+        /// What it is made of.
+        plan: Plan,
+        /// A folder that is there and empty.
+        folder: String,
     },
     /// Say which version of a runtime works here.
     Version {
@@ -23,6 +36,31 @@ pub(crate) enum Order {
         /// Where ONNX Runtime is.
         library: Library,
     },
+}
+
+/// What a worker measures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Material {
+    /// An artifact in a folder.
+    Folder {
+        /// Where.
+        path: String,
+        /// Its size, in bytes.
+        bytes: u64,
+        /// Time it took to write it here, in nanoseconds; 0 if it came as files.
+        build_ns: u64,
+    },
+    /// An artifact that the worker makes in its own memory.
+    Plan(Plan),
+}
+
+/// How to make an artifact of a super-network whose blobs are all there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The recipe, as the host wrote it.
+    pub(crate) recipe: Vec<u8>,
+    /// The folder of blobs, named by their hashes: the super-network's index and chunks are among them.
+    pub(crate) blobs: String,
 }
 
 /// What a worker says.
@@ -38,7 +76,19 @@ pub(crate) enum Report {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     /// Of [`Order::Measure`].
-    Measured(Box<Measurement>),
+    Measured {
+        /// The result, but for what only the agent knows.
+        measurement: Box<Measurement>,
+        /// What ran for the power meter.
+        energy: Option<EnergyRun>,
+    },
+    /// Of [`Order::Build`].
+    Built {
+        /// Time it took, in nanoseconds.
+        ns: u64,
+        /// Bytes of the files.
+        bytes: u64,
+    },
     /// Of [`Order::Version`].
     Version(String),
 }

@@ -1,21 +1,31 @@
 //! The worker's own side.
 
-use super::order::{Order, Outcome, Report};
+use super::{
+    build,
+    order::{Material, Order, Outcome, Report},
+};
 use crate::{
     clock::{RawClock, TickClock},
-    error::wire,
-    measure::{Findings, Session},
-    runtime,
+    conditions::{Circumstances, Look, Observer, judge},
+    error::{io_error, wire},
+    limits::{CLOCK_RAMP_MS, MAX_THREADS},
+    measure::{EnergyRun, Findings, Session},
+    runtime::{self, Model},
+    sched,
     store::MODEL,
     sys,
 };
 use anyhow::Context as _;
 use edgewise_protocol::{Decoder, ErrorCode, Frame, MeasureJob, Measurement, Stage, WireError, encode_control, from_control};
+use edgewise_sensors::{Board, Root};
 use std::{
     fs::File,
     io::{Read, Write},
     path::Path,
 };
+
+/// Priority of a process that measures, where it may be raised.
+const PRIORITY: i32 = -10;
 
 /// Reads an order from standard input, carries it out, and reports on standard output.
 ///
@@ -56,34 +66,81 @@ fn send(output: &mut File, report: &Report) -> anyhow::Result<()> {
 fn carry_out(order: Order, report: &mut dyn FnMut(Stage)) -> Result<Outcome, WireError> {
     match order {
         Order::Version { runtime, library } => runtime::version(runtime, &library).map(Outcome::Version),
-        Order::Measure { folder, library, job } => {
-            let measurement = measure(&Path::new(&folder).join(MODEL), &library, &job, report)?;
-            Ok(Outcome::Measured(Box::new(measurement)))
+        Order::Build { plan, folder } => {
+            report(Stage::Build);
+            let start = RawClock.now();
+            let bytes = build::as_files(&plan, Path::new(&folder))?;
+            Ok(Outcome::Built { ns: RawClock.since(start).0, bytes })
+        }
+        Order::Measure { material, library, job, sensors, available_bytes, emulated } => {
+            // Where it is not permitted the measurement has the priority that everybody has.
+            sched::set_nice(PRIORITY);
+            // Names of data files mean nothing in memory, and must not find files by accident.
+            std::env::set_current_dir("/").map_err(|e| io_error("go to", Path::new("/"), &e))?;
+            let (model, artifact_bytes, build_ns) = prepare(material, report)?;
+            let circumstances = Circumstances { available_bytes, artifact_bytes, emulated };
+            let root = Root::at(sensors);
+            let (mut measurement, energy) = measure(model, &library, &job, root, &circumstances, report)?;
+            measurement.build_ns = build_ns;
+            Ok(Outcome::Measured { measurement: Box::new(measurement), energy })
+        }
+    }
+}
+
+/// The model for the runtime, its artifact's size in bytes, and the time it took to make it in nanoseconds.
+fn prepare(material: Material, report: &mut dyn FnMut(Stage)) -> Result<(Model, u64, u64), WireError> {
+    match material {
+        Material::Folder { path, bytes, build_ns } => Ok((Model::File(Path::new(&path).join(MODEL)), bytes, build_ns)),
+        Material::Plan(plan) => {
+            report(Stage::Build);
+            let start = RawClock.now();
+            let assembly = build::in_memory(&plan)?;
+            let bytes = assembly.files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
+            Ok((Model::Memory(Box::new(assembly)), bytes, RawClock.since(start).0))
         }
     }
 }
 
 fn measure(
-    path: &Path,
+    model: Model,
     library: &runtime::Library,
     job: &MeasureJob,
+    root: Root,
+    circumstances: &Circumstances,
     report: &mut dyn FnMut(Stage),
-) -> Result<Measurement, WireError> {
+) -> Result<(Measurement, Option<EnergyRun>), WireError> {
     let clock = RawClock;
+    keep_to_fastest(&Board::read(&root), job.threads);
+    let allowed = sched::allowed_processors();
     let threads = match job.threads {
-        0 => std::thread::available_parallelism().map_or(1, |n| n.get() as u16),
+        0 => allowed.len().clamp(1, usize::from(MAX_THREADS)) as u16,
         n => n,
     };
+    let observer = Observer::new(root, allowed);
     report(Stage::Load);
     let start = clock.now();
-    let mut model = runtime::load(job.runtime, library, path, threads)?;
+    let mut model = runtime::load(job.runtime, library, model, threads)?;
     let load_ns = clock.since(start).0;
     let runtime_version = model.runtime_version().to_owned();
-    let session = Session { model: &mut *model, clock: &clock, job, major_faults: &sys::major_faults, report };
-    let Findings { ttft, tpot, ttft_ns, tpot_ns, warmup_ns, converged, flags, probe_max_abs_diff } = session.run()?;
+
+    let ramp = if observer.clocks_follow_load() { CLOCK_RAMP_MS } else { 0 };
+    let mut looks = Vec::new();
+    let session = Session {
+        model: &mut *model,
+        clock: &clock,
+        job,
+        min_warmup_ms: job.plan.min_warmup_ms.max(ramp),
+        observe: &mut |moment| looks.push(observer.look(moment)),
+        report,
+    };
+    let found = session.run()?;
     let peak_rss_bytes =
         sys::peak_rss().map_err(|e| wire(ErrorCode::Io, format!("cannot read the worker's peak memory: {e}")))?;
-    Ok(Measurement {
+    let spans: Vec<(Look, Look)> = pairs(looks);
+    let (conditions, circumstantial) = judge(&spans, circumstances);
+    let Findings { ttft, tpot, ttft_ns, tpot_ns, warmup_ns, converged, mut flags, .. } = found;
+    flags.extend(circumstantial);
+    let measurement = Measurement {
         runtime: job.runtime,
         runtime_version,
         threads,
@@ -96,8 +153,37 @@ fn measure(
         peak_rss_bytes,
         converged,
         flags,
-        probe_max_abs_diff,
-    })
+        probe_max_abs_diff: found.probe_max_abs_diff,
+        build_ns: 0,
+        prefill_at: found.prefill_at,
+        decode_at: found.decode_at,
+        discarded: 0,
+        conditions,
+        energy: None,
+    };
+    Ok((measurement, found.energy))
+}
+
+/// Looks before and after, of each stretch of timing.
+fn pairs(looks: Vec<Look>) -> Vec<(Look, Look)> {
+    let mut looks = looks.into_iter();
+    std::iter::from_fn(|| Some((looks.next()?, looks.next()?))).collect()
+}
+
+/// Keeps this process to the fastest processors, where there are slower ones and the threads fit: the scheduler would try both,
+/// and each trial would find another mixture.
+fn keep_to_fastest(board: &Board, threads: u16) {
+    let fastest = board.fastest();
+    if threads == 0 || fastest.len() == board.clusters.len() {
+        return;
+    }
+    let allowed = sched::allowed_processors();
+    let processors: Vec<u32> =
+        fastest.iter().flat_map(|cluster| &cluster.cpus).copied().filter(|cpu| allowed.contains(cpu)).collect();
+    if usize::from(threads) <= processors.len() {
+        // Refused, the process runs wherever the scheduler puts it, and the clocks that it used are still told.
+        let _ = sched::pin(&processors);
+    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,32 @@ fn one_blob_has_one_upload_at_a_time() {
 }
 
 #[test]
+fn many_small_uploads_are_open_at_once_and_their_number_is_bounded() {
+    let mut agent = Agent::new();
+    let blobs: Vec<Vec<u8>> = (0..64).map(|i| noise(1_000 + i)).collect();
+    let ids: Vec<u32> =
+        blobs.iter().map(|bytes| agent.ask(Request::Put { blob: id_of(bytes), size: bytes.len() as u64 })).collect();
+    for _ in &ids {
+        assert!(matches!(agent.next(), AgentMessage::Ack { received: 0, .. }));
+    }
+    let more = agent.call(Request::Put { blob: id_of(b"more"), size: 4 });
+    assert_eq!(code(more), ErrorCode::Busy);
+    ids.iter().zip(&blobs).for_each(|(id, bytes)| agent.send_chunks(*id, bytes));
+    let mut stored: Vec<u32> = Vec::new();
+    while stored.len() < ids.len() {
+        match agent.next() {
+            AgentMessage::Reply { id, result: Ok(Reply::Stored) } => stored.push(id),
+            AgentMessage::Ack { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    stored.sort_unstable();
+    assert_eq!(stored, ids);
+    agent.put(b"more");
+    assert!(states(&mut agent, blobs.iter().map(|bytes| id_of(bytes)).collect()).iter().all(|s| *s == BlobState::Complete));
+}
+
+#[test]
 fn an_upload_can_be_given_up_and_taken_up_again() {
     let mut agent = Agent::new();
     let id = agent.ask(Request::Put { blob: id_of(b"abcdef"), size: 6 });

@@ -1,6 +1,10 @@
 //! The real agent, spoken to through its pipes.
 
 mod blobs;
+mod conditions;
+mod examining;
+mod lease;
 mod measuring;
+mod recipes;
 mod serving;
 mod support;

@@ -1,27 +1,11 @@
 //! Measurements through the real agent and its real worker, and every way in which one can end badly.
 
-use crate::support::{Agent, code, endless_job, eventually, id_of, short_job};
+use crate::support::{Agent, code, endless_job, eventually, files_of, id_of, ort_library, short_job};
 use edgewise_protocol::{
     AgentMessage, BlobId, ErrorCode, Flag, HostMessage, MeasureJob, Measurement, OrtLibrary, Probe, ProbePoint, Reply, Request,
     Runtime, Stage,
 };
-use std::{io::Write, time::Duration};
-
-fn measured(agent: &mut Agent, job: MeasureJob) -> Measurement {
-    match agent.call(Request::Measure(Box::new(job))) {
-        Ok(Reply::Measured(measurement)) => *measurement,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn ort_library() -> Option<String> {
-    let path = std::env::var("ORT_DYLIB_PATH").ok().filter(|_| cfg!(feature = "ort"));
-    if path.is_none() {
-        // Not through the test harness, which swallows what passing tests print.
-        std::io::stderr().write_all(b"SKIPPED: needs the feature `ort` and ORT_DYLIB_PATH\n").unwrap();
-    }
-    path
-}
+use std::time::Duration;
 
 fn check(found: &Measurement) {
     assert!(found.ttft.n >= 15 && found.ttft_ns.len() == found.ttft.n as usize, "{found:?}");
@@ -38,7 +22,7 @@ fn check(found: &Measurement) {
 fn tract_is_measured() {
     let mut agent = Agent::new();
     let files = agent.put_tiny();
-    let found = measured(&mut agent, short_job(files, Runtime::Tract));
+    let found = agent.measured(short_job(files, Runtime::Tract));
     check(&found);
     assert_eq!(found.runtime, Runtime::Tract);
     assert!(found.flags.contains(&Flag::Unverified) && found.probe_max_abs_diff.is_none());
@@ -51,7 +35,7 @@ fn onnx_runtime_is_measured_from_a_path_and_from_a_blob() {
     let mut agent = Agent::new();
     let files = agent.put_tiny();
     let ort = OrtLibrary::Path(library.clone());
-    let found = measured(&mut agent, MeasureJob { ort: ort.clone(), ..short_job(files.clone(), Runtime::Ort) });
+    let found = agent.measured(MeasureJob { ort: ort.clone(), ..short_job(files.clone(), Runtime::Ort) });
     check(&found);
     assert!(found.runtime_version.starts_with("1."), "{}", found.runtime_version);
 
@@ -62,7 +46,7 @@ fn onnx_runtime_is_measured_from_a_path_and_from_a_blob() {
     let blob = id_of(&std::fs::read(&library).unwrap());
     assert_eq!(agent.call(Request::Take { blob, size, path: library }), Ok(Reply::Stored));
     let job = MeasureJob { ort: OrtLibrary::Blob(blob), ..short_job(files, Runtime::Ort) };
-    check(&measured(&mut agent, job));
+    check(&agent.measured(job));
 }
 
 #[test]
@@ -103,7 +87,7 @@ fn another_model_than_expected_is_not_timed() {
     assert_eq!(error.code, ErrorCode::ProbeMismatch);
     // The message tells what the model computed; with that as the expectation it is timed.
     let computed = error.message.split(" is ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
-    let found = measured(&mut agent, job(probe(computed)));
+    let found = agent.measured(job(probe(computed)));
     assert_eq!(found.probe_max_abs_diff, Some(0.0));
     assert!(!found.flags.contains(&Flag::Unverified));
 }
@@ -127,7 +111,7 @@ fn a_worker_that_dies_is_a_result() {
         assert!(error.message.contains(name), "{error}");
         assert!(agent.is_alive());
     }
-    check(&measured(&mut agent, short_job(files, Runtime::Tract)));
+    check(&agent.measured(short_job(files, Runtime::Tract)));
 }
 
 #[test]
@@ -137,7 +121,7 @@ fn a_measurement_can_be_given_up() {
     let id = agent.ask(Request::Measure(Box::new(endless_job(files.clone()))));
     agent.wait_for_stage(id, Stage::Warm);
     let second = agent.ask(Request::Measure(Box::new(endless_job(files))));
-    assert_eq!(code(agent.reply(second)), ErrorCode::BadRequest, "one at a time");
+    assert_eq!(code(agent.reply(second)), ErrorCode::Busy, "one at a time");
     agent.send(&HostMessage::Cancel { id });
     agent.send(&HostMessage::Cancel { id: 999 });
     assert_eq!(code(agent.reply(id)), ErrorCode::Cancelled);
@@ -163,11 +147,11 @@ fn bad_jobs_start_no_worker() {
     let job = || short_job(files.clone(), Runtime::Tract);
     for name in ["../../escape", "a/b", "..", ""] {
         let mut job = job();
-        job.files[0].name = name.into();
+        files_of(&mut job)[0].name = name.into();
         assert_eq!(code(agent.call(Request::Measure(Box::new(job)))), ErrorCode::BadRequest, "{name:?}");
     }
     let mut missing = job();
-    missing.files[0].blob = BlobId([9; 32]);
+    files_of(&mut missing)[0].blob = BlobId([9; 32]);
     assert_eq!(code(agent.call(Request::Measure(Box::new(missing)))), ErrorCode::MissingBlob);
     let empty = MeasureJob { vocabulary: 0, ..job() };
     assert_eq!(code(agent.call(Request::Measure(Box::new(empty)))), ErrorCode::BadRequest);

@@ -2,7 +2,7 @@
 
 use crate::support::{Agent, endless_job, eventually, start, wait_exit};
 use edgewise_protocol::{
-    AgentMessage, HostHello, HostMessage, MAGIC, OrtLibrary, Reply, Request, Runtime, Stage, encode_control,
+    AgentMessage, HostHello, HostMessage, MAGIC, OrtLibrary, PROTOCOL_VERSION, Reply, Request, Runtime, Stage, encode_control,
 };
 use std::{
     io::{Read, Write},
@@ -27,8 +27,16 @@ fn after(bytes: &[u8]) -> (Option<i32>, String) {
 }
 
 fn hello(protocol: u16) -> Vec<u8> {
+    hello_for(protocol, "test")
+}
+
+fn hello_for(protocol: u16, lease: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_control(&HostMessage::Hello(HostHello { protocol, version: "test".into() }), &mut bytes).unwrap();
+    encode_control(
+        &HostMessage::Hello(HostHello { protocol, version: "test".into(), owner: "test".into(), lease: lease.into() }),
+        &mut bytes,
+    )
+    .unwrap();
     bytes
 }
 
@@ -55,14 +63,16 @@ fn the_host_leaving_is_no_error() {
 fn hostile_bytes_end_the_agent_with_a_message() {
     let mut ping = Vec::new();
     encode_control(&HostMessage::Ping, &mut ping).unwrap();
-    let again = [hello(1), hello(1)].concat();
-    let torn = [hello(1), vec![3, 0, 0, 0, 1, 0xff, 0xff]].concat();
+    let again = [hello(PROTOCOL_VERSION), hello(PROTOCOL_VERSION)].concat();
+    let torn = [hello(PROTOCOL_VERSION), vec![3, 0, 0, 0, 1, 0xff, 0xff]].concat();
+    let nameless = hello_for(PROTOCOL_VERSION, "../lease");
     for (bytes, words) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "frame of unknown kind"),
         (&[0xff; 64][..], "frame of unknown kind 255"),
         (&[0xff, 0xff, 0xff, 0xff, 1][..], "announces a length"),
         (&ping, "first message is no hello"),
-        (&hello(999), "host speaks protocol 999, this agent 1 to 1"),
+        (&hello(999), "host speaks protocol 999, this agent 2 to 2"),
+        (&nameless, "is no name of a lease"),
         (&again, "second hello"),
         (&torn, "undecodable"),
     ] {

@@ -1,9 +1,9 @@
 //! A host that speaks to the real agent over its real pipes.
 
 use edgewise_protocol::{
-    AgentHello, AgentMessage, ArtifactFile, BlobId, Decoder, ErrorCode, Frame, HostHello, HostMessage, MAX_CHUNK, MagicScanner,
-    MeasureJob, MeasurePlan, OrtLibrary, PROTOCOL_VERSION, Reply, Request, Runtime, Scan, Stage, WireError, Workload,
-    encode_chunk, encode_control, from_control,
+    AgentHello, AgentMessage, ArtifactFile, BlobId, Context, Decoder, ErrorCode, Frame, Gate, HostHello, HostMessage, MAX_CHUNK,
+    MagicScanner, MeasureJob, MeasurePlan, Measurement, OrtLibrary, PROTOCOL_VERSION, Reply, Request, Runtime, Scan, Source,
+    Stage, WireError, Workload, encode_chunk, encode_control, from_control,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -11,7 +11,10 @@ use std::{
     io::{Read, Write},
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -60,7 +63,24 @@ impl Agent {
         Self::greeted(store, child)
     }
 
-    fn greeted(store: tempfile::TempDir, mut child: Child) -> Self {
+    /// An agent with other arguments, of a host that is called `owner` and wants this lease.
+    pub(crate) fn with(arguments: &[&str], owner: &str, lease: &str) -> Self {
+        let store = tempfile::tempdir().unwrap();
+        let child = start_with(store.path(), arguments);
+        Self::greeted_by(store, child, owner.to_owned(), lease.to_owned())
+    }
+
+    /// An agent that reads its sensors below `root`.
+    pub(crate) fn with_sensors(root: &Path) -> Self {
+        let lease = unique_lease();
+        Self::with(&["--sensors-root", root.to_str().unwrap()], "test", &lease)
+    }
+
+    fn greeted(store: tempfile::TempDir, child: Child) -> Self {
+        Self::greeted_by(store, child, "test".to_owned(), unique_lease())
+    }
+
+    fn greeted_by(store: tempfile::TempDir, mut child: Child, owner: String, lease: String) -> Self {
         let mut stdout = child.stdout.take().unwrap();
         let (sender, messages) = channel();
         thread::spawn(move || {
@@ -92,7 +112,7 @@ impl Agent {
         let mut agent = Self { child, stdin, messages, next_id: 1, store };
         let AgentMessage::Hello(AgentHello { newest, .. }) = agent.next() else { panic!("no hello") };
         assert_eq!(newest, PROTOCOL_VERSION);
-        agent.send(&HostMessage::Hello(HostHello { protocol: newest, version: "test".into() }));
+        agent.send(&HostMessage::Hello(HostHello { protocol: newest, version: "test".into(), owner, lease }));
         agent
     }
 
@@ -160,6 +180,13 @@ impl Agent {
         }
     }
 
+    pub(crate) fn measured(&mut self, job: MeasureJob) -> Measurement {
+        match self.call(Request::Measure(Box::new(job))) {
+            Ok(Reply::Measured(measurement)) => *measurement,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn wait_for_ack(&mut self, id: u32) -> u64 {
         loop {
             match self.next() {
@@ -224,6 +251,12 @@ impl Drop for Agent {
     }
 }
 
+/// A lease of its own: the tests run beside one another, and do not care about each other's noise.
+pub(crate) fn unique_lease() -> String {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    format!("test-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed))
+}
+
 pub(crate) fn id_of(bytes: &[u8]) -> BlobId {
     BlobId(Sha256::digest(bytes).into())
 }
@@ -266,11 +299,13 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
 /// A short measurement of `files`.
 pub(crate) fn short_job(files: Vec<ArtifactFile>, runtime: Runtime) -> MeasureJob {
     MeasureJob {
-        files,
+        source: Source::Files(files),
         runtime,
         ort: OrtLibrary::Default,
         threads: 1,
         workload: Workload { prompt_tokens: 16, generated_tokens: 8 },
+        context: Context::default(),
+        energy_ms: 0,
         plan: MeasurePlan {
             min_warmup_ms: 20,
             max_warmup_ms: 2000,
@@ -278,11 +313,14 @@ pub(crate) fn short_job(files: Vec<ArtifactFile>, runtime: Runtime) -> MeasureJo
             min_time_ms: 50,
             max_time_ms: 3000,
             target_half_width: 0.05,
+            retries: 0,
+            gate: Gate { max_celsius: 200.0, max_rise_celsius: 0.0, max_rest_ms: 0 },
         },
         probe: None,
         vocabulary: 97,
         seed: 1,
         deadline_ms: 60_000,
+        lease_wait_ms: 0,
     }
 }
 
@@ -292,6 +330,24 @@ pub(crate) fn endless_job(files: Vec<ArtifactFile>) -> MeasureJob {
     let plan = MeasurePlan { min_warmup_ms: 3_600_000, max_warmup_ms: 3_600_000, ..job.plan };
     let workload = Workload { prompt_tokens: 200, ..job.workload };
     MeasureJob { plan, workload, deadline_ms: 3_600_000, ..job }
+}
+
+/// The files of a job that has such.
+pub(crate) fn files_of(job: &mut MeasureJob) -> &mut Vec<ArtifactFile> {
+    match &mut job.source {
+        Source::Files(files) => files,
+        Source::Recipe { .. } => panic!("a recipe"),
+    }
+}
+
+/// Where ONNX Runtime is, for tests that need it; says visibly when they cannot run here.
+pub(crate) fn ort_library() -> Option<String> {
+    let path = std::env::var("ORT_DYLIB_PATH").ok().filter(|_| cfg!(feature = "ort"));
+    if path.is_none() {
+        // Not through the test harness, which swallows what passing tests print.
+        std::io::stderr().write_all(b"SKIPPED: needs the feature `ort` and ORT_DYLIB_PATH\n").unwrap();
+    }
+    path
 }
 
 pub(crate) fn code(result: Result<Reply, WireError>) -> ErrorCode {
