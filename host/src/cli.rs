@@ -25,7 +25,6 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, parsed once")]
 enum Command {
     /// Search sub-networks: run or resume a study.
     Search(cmd::search::Args),

@@ -9,8 +9,9 @@ use edgewise_protocol::{BlobId, DeviceDescription, OrtLibrary, Runtime};
 use edgewise_targets::Profile;
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
 /// The lease of a device whose entry names none: one for each system, whoever measures on it.
@@ -38,6 +39,14 @@ pub(crate) struct Fleet {
     registry: Registry,
     home: Home,
     ort: Option<PathBuf>,
+    read: Mutex<Files>,
+}
+
+/// Files that were read and hashed, once for all devices of a fleet.
+#[derive(Default)]
+struct Files {
+    builds: BTreeMap<PathBuf, AgentBuild>,
+    ort: Option<Blob<'static>>,
 }
 
 /// A device that answered.
@@ -56,7 +65,7 @@ impl Fleet {
     /// Reads the registry and looks for ONNX Runtime.
     pub(crate) fn load(home: &Home, devices: Option<&Path>, ort_library: Option<&Path>) -> Result<Self, Failure> {
         let registry = registry(home, devices)?;
-        Ok(Self { registry, home: home.clone(), ort: ort_library::find(ort_library, home)? })
+        Ok(Self { registry, home: home.clone(), ort: ort_library::find(ort_library, home)?, read: Mutex::default() })
     }
 
     /// The device of this name.
@@ -103,19 +112,40 @@ impl Fleet {
     fn builds(&self, registered: &RegisteredDevice, profile: &Profile) -> Result<Vec<AgentBuild>, Failure> {
         if let Some(path) = &registered.agent {
             let triple = profile.triples.first().map_or(HOST_TRIPLE, String::as_str);
-            return Ok(vec![AgentBuild::open(triple, path)?]);
+            return Ok(vec![self.build(triple, path)?]);
         }
         let mut out = Vec::new();
         for entry in std::fs::read_dir(&self.home.agents).into_iter().flatten().flatten() {
             let path = entry.path().join("device-agent");
             if path.is_file() {
-                out.push(AgentBuild::open(&entry.file_name().to_string_lossy(), &path)?);
+                out.push(self.build(&entry.file_name().to_string_lossy(), &path)?);
             }
         }
         if let Ok(path) = local_agent() {
-            out.push(AgentBuild::open(HOST_TRIPLE, &path)?);
+            out.push(self.build(HOST_TRIPLE, &path)?);
         }
         Ok(out)
+    }
+
+    fn build(&self, triple: &str, path: &Path) -> Result<AgentBuild, Failure> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = read.builds.get(path).filter(|known| known.triple() == triple) {
+            return Ok(known.clone());
+        }
+        let build = AgentBuild::open(triple, path)?;
+        read.builds.insert(path.to_owned(), build.clone());
+        Ok(build)
+    }
+
+    /// ONNX Runtime's library as a blob.
+    fn ort_blob(&self, library: &Path) -> Result<Blob<'static>, Failure> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &read.ort {
+            return Ok(known.clone());
+        }
+        let blob = blob_of(library)?;
+        read.ort = Some(blob.clone());
+        Ok(blob)
     }
 
     /// Connects, puts ONNX Runtime there if it is missing and ours fits, and finds out what can run.
@@ -149,7 +179,7 @@ impl Fleet {
         let wanted = choice != RuntimeChoice::Tract && profile.runtimes.contains(&edgewise_targets::Runtime::Ort);
         let lacking = wanted && !local && works(&description, Runtime::Ort).is_err() && same_platform(&hello.triple);
         if let Some(library) = self.ort.as_ref().filter(|_| lacking) {
-            let blob = blob_of(library)?;
+            let blob = self.ort_blob(library)?;
             bytes_sent = device.ensure_blobs(std::slice::from_ref(&blob), &AtomicBool::new(false))?;
             ort = OrtLibrary::Blob(blob.id);
             description = device.describe(&ort)?;

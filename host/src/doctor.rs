@@ -133,10 +133,8 @@ fn clocks(health: &Health, out: &mut Vec<Finding>) {
             .filter(|(_, governor)| *governor != "performance")
             .map(|(cluster, governor)| format!("processors {}: {governor}", cluster.processors))
             .collect();
-        let (severity, observed) = match loose.is_empty() {
-            true => (Severity::Good, "performance".to_owned()),
-            false => (Severity::Warning, loose.join("; ")),
-        };
+        let (severity, observed) =
+            if loose.is_empty() { (Severity::Good, "performance".to_owned()) } else { (Severity::Warning, loose.join("; ")) };
         push(
             out,
             "governor",

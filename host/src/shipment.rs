@@ -135,15 +135,13 @@ impl Shipment {
         freight: Option<&Freight<'_>>,
         cancel: &AtomicBool,
     ) -> Result<(), Fault> {
-        match (way, freight) {
-            (Way::Recipe, Some(freight)) => Ok(freight.send(ready, cancel)?),
-            _ => {
-                let files = self.files().map_err(Fault::Host)?;
-                let blobs: Vec<Blob<'_>> = files.iter().map(|(file, path)| Blob::file(file.blob, file.size, path)).collect();
-                ready.device.ensure_blobs(&blobs, cancel)?;
-                Ok(())
-            }
+        if let (Way::Recipe, Some(freight)) = (way, freight) {
+            return Ok(freight.send(ready, cancel)?);
         }
+        let files = self.files().map_err(Fault::Host)?;
+        let blobs: Vec<Blob<'_>> = files.iter().map(|(file, path)| Blob::file(file.blob, file.size, path)).collect();
+        ready.device.ensure_blobs(&blobs, cancel)?;
+        Ok(())
     }
 
     /// One trial.

@@ -16,7 +16,7 @@ use crate::{
 };
 use edgewise_fleet::{Error, RegisteredDevice};
 use edgewise_onnx::Artifact;
-use edgewise_protocol::{Context as Lengths, Form, Measurement, Runtime};
+use edgewise_protocol::{Context as Lengths, Form, Measurement, Runtime, Stage};
 use edgewise_search::{Comparison, MOST_TRIALS, Reading, Role, Spread, Trial, Verdict, compare, seats};
 use std::{fmt::Write, path::PathBuf, sync::atomic::AtomicBool};
 
@@ -314,8 +314,18 @@ fn fastest(
     let latency = |m: &Measurement| spec.workload.latency_ms(m.ttft.median, m.tpot.median);
     let mut best: Option<Measurement> = None;
     let mut fault = None;
+    let mut waits_for: Option<String> = None;
+    let mut tell = |progress: &edgewise_protocol::Progress| {
+        // Without a word nobody would know why nothing happens.
+        if let (Stage::Lease, Some(holder)) = (progress.stage, &progress.note)
+            && waits_for.as_ref() != Some(holder)
+        {
+            printer.note(&format!("{}: waiting for its turn ({holder})", registered.name));
+            waits_for = Some(holder.clone());
+        }
+    };
     for &runtime in runtimes {
-        match shipment.measure(ready, (Way::Files, Form::Files), runtime, spec, &mut |_| {}, cancel) {
+        match shipment.measure(ready, (Way::Files, Form::Files), runtime, spec, &mut tell, cancel) {
             Ok(found) if best.as_ref().is_none_or(|b| latency(&found) < latency(b)) => best = Some(found),
             Ok(_) => {}
             // A runtime that fails is no reason to give up the other one; a connection that fails is.

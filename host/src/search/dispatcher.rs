@@ -6,7 +6,7 @@ use super::{
     evaluator::{Evaluated, Wanted},
     lane::{self, Ending, Found, Job, Lane, Said, Tried},
     plan,
-    state::{Member, Phase, Spent, State, Work},
+    state::{Member, Phase, Quality, Spent, State, Work},
 };
 use crate::{
     exit_code,
@@ -191,16 +191,17 @@ impl Run<'_, '_> {
     fn recall(&mut self) -> Result<(), Failure> {
         let view = View::read(&*self.study)?;
         for record in view.searched() {
-            let failed = record.failures.iter().any(|f| f.device.is_none());
-            let quality = record.quality.is_none() && !failed;
+            let quality = match &record.quality {
+                _ if record.failures.iter().any(|f| f.device.is_none()) => Quality::Failed,
+                None => Quality::Open,
+                Some(_) => Quality::Known,
+            };
             self.state.work.push(Work {
                 id: record.id.clone(),
                 candidate: record.candidate.clone(),
                 quality,
-                evaluated: !quality,
-                failed,
                 shipment: None,
-                told: !quality,
+                told: quality != Quality::Open,
             });
         }
         Ok(())
@@ -247,14 +248,15 @@ impl Run<'_, '_> {
                 if let Some(index) = self.state.next_evaluation(&self.wanted) {
                     self.wanted.retain(|&i| i != index);
                     let work = &self.state.work[index];
-                    if work.quality {
+                    let quality = work.quality == Quality::Open;
+                    if quality {
                         self.of.observer.evaluating(index, &work.id);
                         if !self.study.lease(&work.id, None)? {
                             return Err(in_use(&work.id));
                         }
                     }
                     let files = self.state.members.iter().any(|m| m.phase == Phase::Ready && m.way == Way::Files);
-                    let wanted = Wanted { quality: work.quality, shipment: true, files };
+                    let wanted = Wanted { quality, shipment: true, files };
                     evaluations.send((index, work.id.clone(), work.candidate.clone(), wanted)).map_err(|_| gone())?;
                     self.state.schedule.evaluating = true;
                 }
@@ -303,7 +305,7 @@ impl Run<'_, '_> {
             return Ok(());
         };
         let id = self.study.propose(&candidate, &Origin::search(next as u32))?;
-        self.state.work.push(Work { id, candidate, quality: true, evaluated: false, failed: false, shipment: None, told: false });
+        self.state.work.push(Work { id, candidate, quality: Quality::Open, shipment: None, told: false });
         for member in &mut self.state.members {
             member.pending.insert(next);
         }
@@ -390,20 +392,20 @@ impl Run<'_, '_> {
         let done = match result {
             Ok(Ok(done)) => done,
             Ok(Err(message)) => {
-                (work.evaluated, work.failed) = (true, true);
+                work.quality = Quality::Failed;
                 self.study.store_failure(&work.id, &StoredFailure { device: None, status: "failed".into(), message })?;
                 return Ok(());
             }
             Err(failure) => {
                 // The candidate is not to blame: the study keeps it open, to be done when the search is resumed.
-                if work.quality {
+                if work.quality == Quality::Open {
                     self.study.release(&work.id, None)?;
                 }
                 self.state.stop = Some(failure);
                 return Ok(());
             }
         };
-        (work.evaluated, work.quality) = (true, false);
+        work.quality = Quality::Known;
         self.state.timing.evaluate_s += done.evaluate_s;
         self.state.timing.export_s += done.export_s;
         self.study.add_seconds("evaluate", done.evaluate_s)?;
@@ -446,7 +448,9 @@ impl Run<'_, '_> {
             spent.raced += 1;
         }
         self.study.add_seconds(&format!("{kind} on {name}"), seconds)?;
-        warnings.iter().for_each(|text| self.of.observer.warning(&name, text));
+        for text in &warnings {
+            self.of.observer.warning(&name, text);
+        }
         let index = self.state.index_of(&place.id);
         match ending {
             Ending::Measured(trial) => self.study.store_trial(&place.id, &trial)?,

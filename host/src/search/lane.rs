@@ -309,8 +309,8 @@ impl Lane<'_> {
 }
 
 /// Starts a lane on a thread of `scope`; what it says comes with its number.
-pub(crate) fn start<'scope, 'env>(
-    scope: &'scope thread::Scope<'scope, 'env>,
+pub(crate) fn start<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
     number: usize,
     lane: Lane<'scope>,
     events: Sender<super::dispatcher::Event>,

@@ -14,16 +14,22 @@ use crossbeam_channel::Sender;
 use edgewise_search::Candidate;
 use std::{collections::BTreeSet, sync::Arc};
 
+/// Where a candidate's evaluation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quality {
+    /// To be evaluated.
+    Open,
+    /// Stored.
+    Known,
+    /// It failed before any device saw it.
+    Failed,
+}
+
 /// One candidate on its way.
 pub(super) struct Work {
     pub(super) id: String,
     pub(super) candidate: Candidate,
-    /// Its quality is missing.
-    pub(super) quality: bool,
-    /// Whatever is to be known before any device sees it is known.
-    pub(super) evaluated: bool,
-    /// It failed before any device saw it.
-    pub(super) failed: bool,
+    pub(super) quality: Quality,
     pub(super) shipment: Option<Arc<Shipment>>,
     pub(super) told: bool,
 }
@@ -100,14 +106,18 @@ impl State {
     pub(super) fn knows(&self, count: usize) -> bool {
         let Some(lead) = self.lead() else { return false };
         let pending = &self.members[lead].pending;
-        self.work.iter().take(count).enumerate().all(|(i, w)| w.evaluated && (w.failed || !pending.contains(&i)))
+        self.work
+            .iter()
+            .take(count)
+            .enumerate()
+            .all(|(i, w)| w.quality != Quality::Open && (w.quality == Quality::Failed || !pending.contains(&i)))
     }
 
     /// Whether all devices that are there have screened a candidate.
     pub(super) fn is_through(&self, index: usize) -> bool {
         let work = &self.work[index];
         let open = |m: &Member| m.phase == Phase::Ready && m.pending.contains(&index);
-        work.evaluated && (work.failed || !self.members.iter().any(open))
+        work.quality == Quality::Failed || work.quality == Quality::Known && !self.members.iter().any(open)
     }
 
     /// The next candidate for the evaluator: one that is not evaluated, or one of which a device waits for what it needs.
@@ -116,7 +126,7 @@ impl State {
             return None;
         }
         let ready = |index: &usize| self.knows(index.saturating_sub(self.schedule.ahead()));
-        wanted.first().copied().or_else(|| self.work.iter().position(|w| !w.evaluated).filter(ready))
+        wanted.first().copied().or_else(|| self.work.iter().position(|w| w.quality == Quality::Open).filter(ready))
     }
 
     /// Whether a device can be given this candidate now.
@@ -127,7 +137,7 @@ impl State {
     /// The first candidate that a device has to screen and that is ready for it.
     pub(super) fn next_screening(&self, device: usize) -> Option<(usize, Place)> {
         let member = &self.members[device];
-        let index = *member.pending.iter().find(|&&i| self.work[i].evaluated && !self.work[i].failed)?;
+        let index = *member.pending.iter().find(|&&i| self.work[i].quality == Quality::Known)?;
         Some((index, member.agenda.screen(&self.work[0].id, &self.work[index].id)))
     }
 
@@ -137,6 +147,6 @@ impl State {
 
     /// Whether a device has nothing left to screen.
     pub(super) fn screened(&self, device: usize) -> bool {
-        self.complete && self.members[device].pending.iter().all(|&i| self.work[i].failed)
+        self.complete && self.members[device].pending.iter().all(|&i| self.work[i].quality == Quality::Failed)
     }
 }

@@ -157,6 +157,7 @@ impl View {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn not_comparable(error: edgewise_search::PointError) -> Failure {
     Failure::new(crate::exit_code::STUDY, error.to_string())
 }

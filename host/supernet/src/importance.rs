@@ -7,6 +7,7 @@
 
 use crate::{Error, Network, Observer};
 use candle_core::{D, Tensor};
+use edgewise_onnx::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 /// Scores of the parts of a network; larger matters more.
@@ -23,6 +24,19 @@ pub struct Importance {
     pub width: Vec<f64>,
     /// Tokens that were looked at.
     pub tokens: usize,
+}
+
+impl Importance {
+    /// Whether there is one score for each part of such a network.
+    pub(crate) fn fits(&self, config: &ModelConfig) -> bool {
+        let is_of_layers = |scores: &[Vec<f64>], parts: usize| {
+            scores.len() == config.num_layers && scores.iter().all(|scores| scores.len() == parts)
+        };
+        self.layers.len() == config.num_layers
+            && is_of_layers(&self.kv_groups, config.num_kv_heads)
+            && is_of_layers(&self.neurons, config.mlp_size)
+            && self.width.len() == config.hidden_size
+    }
 }
 
 /// Runs the full network over `windows` and scores it; `progress` is told how many windows are done.

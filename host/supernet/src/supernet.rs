@@ -74,6 +74,9 @@ impl SuperNetwork {
             return Err(not(format!("its schema is `{}`, this version reads `{SUPERNET_SCHEMA}`", file.schema)));
         }
         file.model.validate()?;
+        if !file.importance.fits(&file.model) {
+            return Err(not(format!("{SUPERNET_FILE}: its scores are not of its model's parts")));
+        }
         let path = folder.join("tokenizer.json");
         let tokenizer_json = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let tokenizer = Tokenizer::from_bytes(&tokenizer_json)
@@ -109,9 +112,7 @@ impl SuperNetwork {
         let cache = self.folder.join(INDEX_CACHE);
         match SuperNetworkIndex::cached(&cache, self.config(), &self.weights, source, &extras) {
             // The super-network may lie where nothing can be written; then its hashes are computed anew.
-            Err(edgewise_onnx::Error::Io { .. }) => {
-                Ok(SuperNetworkIndex::of(self.config(), &self.weights, source, &extras)?)
-            }
+            Err(edgewise_onnx::Error::Io { .. }) => Ok(SuperNetworkIndex::of(self.config(), &self.weights, source, &extras)?),
             made => Ok(made?),
         }
     }

@@ -5,8 +5,8 @@ use edgewise_onnx::{
     testing::{tiny_config, write_checkpoint_with},
 };
 use edgewise_supernet::{
-    CALIBRATION_TEXT, Calibration, Checkpoint, Error, Evaluation, HELD_OUT_TEXT, Network, SuperNetwork, Text, Windows, evaluate,
-    open_artifact, prepare,
+    CALIBRATION_TEXT, Calibration, Checkpoint, Error, Evaluation, HELD_OUT_TEXT, Importance, Network, SuperNetwork, Text,
+    Windows, evaluate, open_artifact, prepare,
 };
 use std::path::Path;
 
@@ -132,6 +132,29 @@ fn a_layer_that_does_nothing_is_the_least_important() {
     let supernet = prepared(&Checkpoint::open(folder.path()).unwrap(), folder.path());
     assert_eq!(supernet.layer_order()[0], 2);
     assert!(supernet.file.importance.layers[2].abs() < 1e-6);
+}
+
+#[test]
+fn scores_of_another_model_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config(), |_, _, _| {});
+    let supernet = prepared(&Checkpoint::open(folder.path()).unwrap(), folder.path());
+    let (target, file) = (folder.path().join("supernet"), supernet.file);
+    let broken: [fn(&mut Importance); 6] = [
+        |scores| drop(scores.layers.pop()),
+        |scores| drop(scores.kv_groups.pop()),
+        |scores| scores.kv_groups[1].push(1.0),
+        |scores| drop(scores.neurons.pop()),
+        |scores| scores.neurons[3].clear(),
+        |scores| scores.width.push(1.0),
+    ];
+    for (case, break_it) in broken.iter().enumerate() {
+        let mut file = file.clone();
+        break_it(&mut file.importance);
+        std::fs::write(target.join("supernet.json"), serde_json::to_vec(&file).unwrap()).unwrap();
+        let error = SuperNetwork::open(&target).unwrap_err().to_string();
+        assert!(error.contains("scores are not of its model's parts"), "{case}: {error}");
+    }
 }
 
 #[test]
