@@ -38,3 +38,15 @@ pub fn find<'a>(search: &'a Value, id: &str) -> &'a Value {
     let found = list(search, "/candidates").iter().find(|c| text(c, "/id") == id);
     found.unwrap_or_else(|| panic!("no candidate {id}: {search}"))
 }
+
+/// Candidates without the intervals of their measurements: those are made with the scatter of everything that the device has
+/// measured, and so change with each further trial.
+pub fn without_intervals(candidates: &[Value]) -> Vec<Value> {
+    let mut out = candidates.to_vec();
+    for measurement in out.iter_mut().filter_map(|c| c["measurements"].as_array_mut()).flatten() {
+        for quantity in ["ttft_ms", "tpot_ms", "latency_ms"] {
+            measurement[quantity].as_object_mut().expect("an estimate is an object").remove("ci95").expect("it has an interval");
+        }
+    }
+    out
+}

@@ -59,6 +59,16 @@ pub fn agents_of(folder: &Path) -> Vec<u32> {
     processes().into_iter().filter(|pid| serves(pid) && is_alive(*pid)).collect()
 }
 
+/// Workers of agents that lie in this folder, whoever their parent is by now.
+pub fn workers_of(folder: &Path) -> Vec<u32> {
+    let works = |pid: &u32| {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        program.starts_with(folder) && words.split(|b| *b == 0).nth(1) == Some(b"worker")
+    };
+    processes().into_iter().filter(|pid| works(pid) && is_alive(*pid)).collect()
+}
+
 /// Sends a signal.
 pub fn kill(pid: u32, signal: i32) {
     // SAFETY: sends a signal; no memory is involved. A process that just died is no failure.

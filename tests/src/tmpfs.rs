@@ -2,7 +2,7 @@
 
 use crate::fixture::skip;
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -32,6 +32,15 @@ impl Tmpfs {
         self.folder.path()
     }
 
+    /// Fills it until this many bytes are free, and gives the path of the file that takes the rest.
+    pub fn leave(&self, bytes: u64) -> PathBuf {
+        let path = self.fill();
+        let full = fs::metadata(&path).expect("it was written").len();
+        let file = File::options().write(true).open(&path).expect("it was written");
+        file.set_len(full.checked_sub(bytes).expect("the disk is larger")).expect("a file can be cut");
+        path
+    }
+
     /// Writes a file until the disk is full, and gives its path.
     pub fn fill(&self) -> PathBuf {
         let path = self.folder().join("filler");
@@ -49,7 +58,8 @@ impl Drop for Tmpfs {
     }
 }
 
-fn as_root(words: &[&str], folder: &Path) -> bool {
+/// Whether a command succeeded on a path, as this account or as root.
+pub(crate) fn as_root(words: &[&str], folder: &Path) -> bool {
     let run = |prefix: &[&str]| {
         let all: Vec<&str> = prefix.iter().chain(words).copied().collect();
         let mut command = Command::new(all[0]);

@@ -4,7 +4,7 @@ use edgewise_tests::{Home, KeyAgent, Sshd, count, eventually, find, ids, list, m
 use serde_json::Value;
 use std::{fs, net::TcpListener, os::unix::fs::MetadataExt, path::Path};
 
-const QUICK: &str = "--workload prompt=16,gen=8 --runtime tract";
+const QUICK: &str = "--workload prompt=16,gen=8 --runtime tract --trials 1";
 
 #[test]
 fn the_registry_goes_round() {

@@ -3,7 +3,7 @@
 use edgewise_tests::{Home, measuring};
 use std::{fs, path::Path};
 
-const QUICK: &str = "--workload prompt=16,gen=8 --runtime tract";
+const QUICK: &str = "--workload prompt=16,gen=8 --runtime tract --trials 1";
 
 #[test]
 fn what_is_no_artifact_is_refused() {

@@ -114,7 +114,11 @@ fn llama3() -> RopeScaling {
 
 /// Searches a model with `runtime`; each device measurement begins with a comparison of its logits with candle's.
 fn computes_the_same_on_the_device(home: &Home, model: &Path, runtime: &str, library: Option<&Path>) {
-    let call = home.host("search --json --budget 2 --workload prompt=8,gen=4 --runtime").arg(runtime).arg("--model").arg(model);
+    let call = home
+        .host("search --json --budget 2 --trials 1 --workload prompt=8,gen=4 --runtime")
+        .arg(runtime)
+        .arg("--model")
+        .arg(model);
     let call = match library {
         Some(path) => call.arg("--ort-library").arg(path),
         None => call,

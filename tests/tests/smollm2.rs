@@ -32,7 +32,7 @@ fn it_is_searched_within_its_means() {
     let (Some(model), Some(library)) = (file_from(SMOLLM2), file_from(ONNX_RUNTIME)) else { return };
     let home = Home::new();
     let _turn = measuring();
-    let call = home.host("search --json --budget 3 --model").arg(&model).arg("--ort-library").arg(&library);
+    let call = home.host("search --json --budget 3 --trials 1 --model").arg(&model).arg("--ort-library").arg(&library);
     let run = call.run().checked();
     assert!(!run.stderr.contains("without"), "a runtime failed: {}", run.stderr);
     let found = run.json();

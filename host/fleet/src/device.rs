@@ -6,15 +6,26 @@ use crate::{
     bootstrap::{self, Plan},
 };
 use edgewise_protocol::{
-    AgentHello, BlobId, BlobState, DeviceDescription, Health, MeasureJob, Measurement, OrtLibrary, Progress,
+    AgentHello, BlobId, BlobState, DeviceDescription, ErrorCode, Health, MeasureJob, Measurement, OrtLibrary, Progress,
 };
 use edgewise_targets::Profile;
-use std::{path::PathBuf, process::Command, sync::atomic::AtomicBool, thread, time::Duration};
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::atomic::AtomicBool,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Attempts at a request that may be repeated, and at connecting, before the error stands.
 const ATTEMPTS: u32 = 3;
 /// Before the second attempt; doubled before each further one.
 const BACKOFF: Duration = Duration::from_millis(500);
+/// Somebody else who sends the device what we want to send is waited for as long as that goes forward, and this long when it
+/// does not: an agent whose host fell silent keeps its uploads open for a while.
+const OTHER_SENDER: Duration = Duration::from_mins(1);
+/// How often the device is asked how far that is.
+const OTHER_POLL: Duration = Duration::from_secs(1);
 
 /// A way to a device's agent.
 pub trait Connect: Send {
@@ -209,14 +220,28 @@ impl Device {
         self.retry(|client, _| client.have(blobs))
     }
 
-    /// See [`DeviceClient::ensure_blobs`]; goes on with a new connection where a broken one ended.
+    /// See [`DeviceClient::ensure_blobs`]; goes on with a new connection where a broken one ended, and waits for somebody
+    /// else who sends the device the same.
     ///
     /// # Errors
     /// As there, and those of connecting.
     pub fn ensure_blobs(&mut self, blobs: &[Blob<'_>], cancel: &AtomicBool) -> Result<u64, Error> {
+        let ids: Vec<BlobId> = blobs.iter().map(|blob| blob.id).collect();
         let mut sent = 0;
-        self.retry(|client, shares_files| client.ensure_blobs(blobs, shares_files, &mut sent, cancel))?;
-        Ok(sent)
+        let mut others = (Vec::new(), Instant::now());
+        loop {
+            let outcome = self.retry(|client, shares_files| client.ensure_blobs(blobs, shares_files, &mut sent, cancel));
+            let Err(error @ Error::Device { code: ErrorCode::Busy, .. }) = outcome else { return outcome.map(|()| sent) };
+            let states = self.have(&ids)?;
+            if states != others.0 {
+                others = (states, Instant::now());
+            }
+            if others.1.elapsed() > OTHER_SENDER {
+                return Err(error);
+            }
+            // The next attempt sees a cancellation.
+            thread::sleep(OTHER_POLL);
+        }
     }
 
     /// See [`DeviceClient::examine`]; repeated on a new connection if one breaks.

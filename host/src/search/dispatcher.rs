@@ -520,6 +520,10 @@ impl Run<'_, '_> {
             }
             let view = View::read(&*self.study)?;
             let work = &mut self.state.work[index];
+            // Nobody is left to screen it: it is open, not done.
+            if !view.records.iter().any(|r| r.id == work.id && !(r.trials.is_empty() && r.failures.is_empty())) {
+                continue;
+            }
             work.told = true;
             if index > 0 && work.shipment.as_ref().is_some_and(|s| s.can(Way::Files)) {
                 work.shipment = None;

@@ -290,7 +290,9 @@ impl Lane<'_> {
                 ErrorCode::WorkerCrashed => "crashed",
                 ErrorCode::OutOfMemory => "out_of_memory",
                 ErrorCode::TimedOut => "timed_out",
-                ErrorCode::NoSpace => "no_space",
+                // What a board makes of a recipe takes room that it may never have; whole artifacts are no larger than the full
+                // network's, which had room: then the disk has filled up since.
+                ErrorCode::NoSpace if self.way == Way::Recipe => "no_space",
                 _ => return lost(error),
             },
             Error::Deadline { .. } => "timed_out",

@@ -141,10 +141,10 @@ fn scores_of_another_model_are_refused() {
     let supernet = prepared(&Checkpoint::open(folder.path()).unwrap(), folder.path());
     let (target, file) = (folder.path().join("supernet"), supernet.file);
     let broken: [fn(&mut Importance); 6] = [
-        |scores| drop(scores.layers.pop()),
-        |scores| drop(scores.kv_groups.pop()),
+        |scores| scores.layers.truncate(1),
+        |scores| scores.kv_groups.truncate(1),
         |scores| scores.kv_groups[1].push(1.0),
-        |scores| drop(scores.neurons.pop()),
+        |scores| scores.neurons.truncate(1),
         |scores| scores.neurons[3].clear(),
         |scores| scores.width.push(1.0),
     ];

@@ -15,10 +15,17 @@ identity = "/home/me/.ssh/id"
 shares_host = true
 agent = "/opt/agent"
 store = "~/edge wise"
+groups = ["fast", "desk"]
+lease = "jetson"
+ssh_config = false
 
 [device.pi-5]
 target = "raspberry-pi"
 address = "pi@[fe80::1]"
+
+[device.phone]
+target = "android"
+address = "adb:0123456789ABCDEF"
 "#;
 const INLINE: &str =
     r#"device = { a = { target = "android", address = "u0@phone" }, "b.c" = { target = "t", address = "x@y" } }"#;
@@ -42,6 +49,9 @@ fuzz_target!(init: seed([FULL, INLINE, DOTTED].map(|text| text.as_bytes().to_vec
         shares_host: false,
         agent: None,
         store: Some("a \"b\"\\".into()),
+        groups: vec!["a".into(), "b".into()],
+        lease: Some("bench".into()),
+        ssh_config: Some(false),
     };
     if registry.add(NEW, entry).is_err() {
         return;
