@@ -8,6 +8,8 @@ pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The agent leaves when no frame came for this long and no request is open: its host is gone without a word.
 pub(crate) const IDLE: Duration = Duration::from_mins(30);
+/// The same while an upload is open: its host asks for signs of life all the time, and others may want to send the same blob.
+pub(crate) const SILENT_UPLOAD: Duration = Duration::from_secs(30);
 /// Open requests have this long to wind up once the host is gone.
 pub(crate) const WIND_UP: Duration = Duration::from_secs(5);
 /// Asking a runtime for its version may take this long; libraries of hundreds of megabytes come from slow cards.

@@ -44,9 +44,10 @@ fn check_measurement(m: &Value) {
     assert!(samples("ttft").min(samples("tpot")) >= 15 * count(m, "/trials"), "{m}");
     assert!(["memory", "files"].contains(&text(m, "/peak_rss_form")) && m["conditions"].is_object(), "{m}");
     let (ttft, tpot) = (number(m, "/ttft_ms/median"), number(m, "/tpot_ms/median"));
-    // The median of sums, over trials, is not the sum of medians, but near.
-    let latency = ttft + 7.0 * tpot;
-    assert!((number(m, "/latency_ms/median") / latency - 1.0).abs() < 0.2, "8 tokens, the first with the prompt: {m}");
+    // 8 tokens, the first with the prompt. Over several trials the median of sums is not the sum of medians.
+    let ratio = number(m, "/latency_ms/median") / (ttft + 7.0 * tpot);
+    let near = if count(m, "/trials") == 1 { 0.999..1.001 } else { 0.2..5.0 };
+    assert!(near.contains(&ratio), "{ratio}: {m}");
     assert!(number(m, "/peak_rss_bytes") > 4e6 && number(m, "/artifact_bytes") > 1e6, "{m}");
     let difference = number(m, "/probe_max_abs_diff");
     assert!((0.0..1e-2).contains(&difference), "the device computed something else: {m}");

@@ -142,8 +142,7 @@ fn a_board_without_room_for_the_super_network_gets_artifacts() {
     holds(&study, &before);
 }
 
-/// What a jump of the wall clock leaves behind are times of files in the future and the past; what another monotonic clock
-/// is like on the device shows a namespace of times.
+/// What a jump of the wall clock leaves behind are times of files in the future and the past. Nothing is timed by it.
 #[test]
 fn clocks_that_jump_change_nothing() {
     let Some(rig) = Rig::new() else { return };

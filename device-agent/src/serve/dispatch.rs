@@ -8,7 +8,7 @@ use super::{
 use crate::{
     cancel::{self, Cancel, Canceller},
     error::{ServeError, wire},
-    limits::{IDLE, MAX_UPLOADS, WIND_UP},
+    limits::{IDLE, MAX_UPLOADS, SILENT_UPLOAD, WIND_UP},
     measure::check_job,
     store::Upload,
 };
@@ -65,6 +65,8 @@ impl Dispatcher {
     /// Serves until the host closes the connection.
     pub(super) fn run(mut self, incoming: &Receiver<Incoming>) -> Result<(), ServeError> {
         let result = loop {
+            let receives = self.open.values().any(|open| matches!(open, Open::Receiving(_)));
+            let patience = if receives { SILENT_UPLOAD } else { IDLE };
             let step = select! {
                 recv(incoming) -> message => match message {
                     Ok(Incoming::End) | Err(_) => break Ok(()),
@@ -77,7 +79,7 @@ impl Dispatcher {
                     Ok(event) => self.event(event),
                     Err(_) => break Ok(()),
                 },
-                default(IDLE) => if self.open.is_empty() { Err(ServeError::Idle(IDLE.as_secs())) } else { Ok(()) },
+                default(patience) => if receives || self.open.is_empty() { Err(ServeError::Idle(patience.as_secs())) } else { Ok(()) },
             };
             if let Err(error) = step {
                 break Err(error);

@@ -35,7 +35,7 @@ impl Upload {
     /// Opens the part of `blob`, makes room for the rest, and hashes what a broken-off upload left in it.
     ///
     /// # Errors
-    /// [`ErrorCode::BadRequest`] if another upload of the blob is under way, [`ErrorCode::NoSpace`],
+    /// [`ErrorCode::Busy`] if another upload of the blob is under way, [`ErrorCode::NoSpace`],
     /// [`ErrorCode::Cancelled`], [`ErrorCode::Io`].
     pub(crate) fn begin(store: &Store, blob: BlobId, size: u64, cancel: &Cancel) -> Result<Self, WireError> {
         let path = store.part(blob);
@@ -45,7 +45,7 @@ impl Upload {
         };
         let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail("open"))?;
         if !sys::try_lock(&file, true).map_err(fail("lock"))? {
-            return Err(wire(ErrorCode::BadRequest, format!("another upload of blob {blob} is under way")));
+            return Err(wire(ErrorCode::Busy, format!("another upload of blob {blob} is under way")));
         }
         let mut received = file.metadata().map_err(fail("look at"))?.len();
         if received > size {
@@ -218,7 +218,7 @@ mod tests {
         let mut upload = Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap();
         assert_eq!(upload.append(b"abcd").unwrap_err().code, ErrorCode::BadRequest);
         let second = Upload::begin(&store, id(b"abc"), 3, &cancel).unwrap_err();
-        assert_eq!(second.code, ErrorCode::BadRequest, "{}", second.message);
+        assert_eq!(second.code, ErrorCode::Busy, "{}", second.message);
         let huge = Upload::begin(&store, id(b"x"), u64::MAX, &cancel).unwrap_err();
         assert_eq!(huge.code, ErrorCode::NoSpace);
         assert!(!store.part(id(b"x")).exists(), "an upload that never began leaves nothing");

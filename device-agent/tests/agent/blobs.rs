@@ -95,7 +95,7 @@ fn one_blob_has_one_upload_at_a_time() {
     let mut agent = Agent::new();
     let first = agent.ask(Request::Put { blob: id_of(b"abc"), size: 3 });
     agent.wait_for_ack(first);
-    assert_eq!(code(agent.call(Request::Put { blob: id_of(b"abc"), size: 3 })), ErrorCode::BadRequest);
+    assert_eq!(code(agent.call(Request::Put { blob: id_of(b"abc"), size: 3 })), ErrorCode::Busy);
     agent.send_chunks(first, b"abc");
     assert_eq!(agent.reply(first), Ok(Reply::Stored));
 }

@@ -53,7 +53,7 @@ struct Add {
     /// Kind of board
     #[arg(long, value_name = "T")]
     target: String,
-    /// Where it is: [USER@]HOST, a name of ssh's configuration, adb:SERIAL, or adb: for the only device there
+    /// Where it is: `USER@HOST`, a name of ssh's configuration, `adb:SERIAL`, or `adb:` for the only device there
     #[arg(long, value_name = "USER@HOST")]
     address: String,
     /// Port of its sshd [default: the target's]
