@@ -1,6 +1,6 @@
 //! The same work on several devices at once.
 
-use crate::{exit_code, failure::Failure};
+use crate::{exit_code, failure::Failure, json::Missing};
 use edgewise_fleet::RegisteredDevice;
 use std::{
     sync::{Mutex, PoisonError},
@@ -45,6 +45,24 @@ pub(crate) fn on_each<T: Send>(
     out.into_iter().zip(devices).map(|(outcome, device)| outcome.unwrap_or_else(|| lost(device))).collect()
 }
 
+/// What devices delivered, and what is missing with the first reason for it. A single device's failure is the command's own.
+#[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
+pub(crate) fn settle<T>(outcomes: Vec<Outcome<T>>) -> Result<(Vec<(String, T)>, Vec<Missing>, Option<Failure>), Failure> {
+    let single = outcomes.len() == 1;
+    let (mut found, mut missing, mut failed) = (Vec::new(), Vec::new(), None);
+    for Outcome { device, result } in outcomes {
+        match result {
+            Ok(delivered) => found.push((device, delivered)),
+            Err(failure) if single => return Err(failure),
+            Err(failure) => {
+                missing.push(Missing::new(&device, &failure));
+                failed.get_or_insert(failure);
+            }
+        }
+    }
+    Ok((found, missing, failed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +104,21 @@ mod tests {
             assert_eq!(outcome.device, format!("d{i}"));
             assert_eq!(outcome.result.as_ref().ok().cloned(), (i != 3).then(|| format!("d{i}")));
         }
+    }
+
+    #[test]
+    fn one_devices_failure_is_the_commands_and_one_of_many_is_missing() {
+        let outcome = |name: &str, result: Result<u32, Failure>| Outcome { device: name.into(), result };
+        assert!(settle(vec![outcome("a", Err(Failure::usage("no")))]).is_err());
+        let (found, missing, failed) = settle(vec![
+            outcome("a", Err(Failure::usage("first"))),
+            outcome("b", Ok(7)),
+            outcome("c", Err(Failure::usage("last"))),
+        ])
+        .unwrap();
+        assert_eq!(found, [("b".to_owned(), 7)]);
+        assert_eq!(missing.iter().map(|m| m.device.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(failed.unwrap().message, "first");
     }
 
     #[test]

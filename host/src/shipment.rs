@@ -3,7 +3,8 @@
 use crate::{devices::Ready, failure::Failure, measuring::TrialSpec};
 use edgewise_fleet::{Blob, Content, Error};
 use edgewise_onnx::{
-    Artifact, ArtifactDigest, ContentHash, DATA_FILE, MODEL_FILE, Manifest, ProbeFile, Recipe, SHARED_DATA_FILE, SubNetwork,
+    Artifact, ArtifactDigest, ContentHash, DATA_FILE, MODEL_FILE, Manifest, NotAHash, Precision, ProbeFile, Recipe,
+    SHARED_DATA_FILE, SubNetwork,
 };
 use edgewise_protocol::{ArtifactFile, BlobId, DeviceDescription, ErrorCode, Form, Measurement, Progress, Runtime, Source};
 use edgewise_supernet::SuperNetwork;
@@ -35,10 +36,10 @@ impl<'a> Freight<'a> {
         })
     }
 
-    /// The recipe of an artifact that is made of it.
-    pub(crate) fn recipe(&self, made: &ArtifactDigest, sub: &SubNetwork) -> Vec<u8> {
-        let (artifact, precision) = (made.sha256, made.manifest.precision);
-        Recipe { index: self.name, artifact, precision, sub: sub.clone() }.to_bytes()
+    /// The recipe of the artifact of this name that is made of it.
+    pub(crate) fn recipe(&self, artifact: &str, precision: Precision, sub: &SubNetwork) -> Result<Vec<u8>, Failure> {
+        let artifact = artifact.parse().map_err(|e: NotAHash| Failure::new(crate::exit_code::BUG, e.to_string()))?;
+        Ok(Recipe { index: self.name, artifact, precision, sub: sub.clone() }.to_bytes())
     }
 
     /// Whether the device has the room, if it throws away everything else that it keeps.
@@ -88,9 +89,9 @@ impl Shipment {
         Self { sha256: made.sha256.to_string(), manifest: made.manifest, probe, recipe: Some(recipe), folder: None }
     }
 
-    /// The same with its artifact's files at hand.
-    pub(crate) fn with_files(self, artifact: Artifact) -> Self {
-        Self { folder: Some(artifact.folder), ..self }
+    /// The same for devices that can make it themselves, too.
+    pub(crate) fn with_recipe(self, recipe: Vec<u8>) -> Self {
+        Self { recipe: Some(recipe), ..self }
     }
 
     /// Total size of the artifact's files, in bytes.
@@ -158,6 +159,36 @@ impl Shipment {
         let vocabulary = self.manifest.model.vocab_size as u32;
         let job = trial.job(ready, source, runtime, self.probe.as_ref(), vocabulary);
         Ok(ready.device.measure(&job, progress, cancel)?)
+    }
+}
+
+/// Measures with every runtime given and keeps the fastest by `latency`; `warn` is told of those that fail beside others.
+pub(crate) fn fastest(
+    runtimes: &[Runtime],
+    latency: impl Fn(&Measurement) -> f64,
+    mut once: impl FnMut(Runtime) -> Result<Measurement, Fault>,
+    mut warn: impl FnMut(String),
+) -> Result<Measurement, Fault> {
+    let mut best: Option<Measurement> = None;
+    let mut first_fault = None;
+    for &runtime in runtimes {
+        match once(runtime) {
+            Ok(found) if best.as_ref().is_none_or(|b| latency(&found) < latency(b)) => best = Some(found),
+            Ok(_) => {}
+            // A runtime that fails is no reason to give up the other one; a connection that fails is.
+            Err(Fault::Device(error @ Error::Device { .. })) => {
+                if runtimes.len() > 1 {
+                    warn(format!("without {}: {error}", runtime.name()));
+                }
+                first_fault = first_fault.or(Some(Fault::Device(error)));
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    match (best, first_fault) {
+        (Some(best), _) => Ok(best),
+        (None, Some(fault)) => Err(fault),
+        (None, None) => unreachable!("a ready device has a runtime"),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     devices::{Fleet, RuntimeChoice},
     failure::Failure,
     json::Missing,
-    parallel::on_each,
+    parallel::{on_each, settle},
     ui::Progress,
 };
 use edgewise_fleet::RegisteredDevice;
@@ -66,7 +66,7 @@ impl Args {
             })
         };
         let mut ended = 0;
-        let mut outcomes = on_each(&devices, one, |outcome| {
+        let outcomes = on_each(&devices, one, |outcome| {
             ended += 1;
             progress.done(ended);
             if let (Err(failure), true) = (&outcome.result, devices.len() > 1) {
@@ -74,19 +74,8 @@ impl Args {
             }
         });
         drop(progress);
-        if outcomes.len() == 1 && outcomes[0].result.is_err() {
-            return outcomes.remove(0).result.map(drop);
-        }
-        let (mut done, mut missing, mut failed) = (Vec::new(), Vec::new(), None);
-        for outcome in outcomes {
-            match outcome.result {
-                Ok(deployed) => done.push(deployed),
-                Err(failure) => {
-                    missing.push(Missing::new(&outcome.device, &failure));
-                    failed.get_or_insert(failure);
-                }
-            }
-        }
+        let (done, missing, failed) = settle(outcomes)?;
+        let done: Vec<Deployed> = done.into_iter().map(|(_, deployed)| deployed).collect();
         if printer.json {
             printer.json(&Document { schema: "edgewise.deploy/1", devices: done, missing })?;
         } else {

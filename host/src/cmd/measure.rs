@@ -3,20 +3,20 @@
 use super::selection::Selection;
 use crate::{
     cli::Context,
-    devices::{Fleet, Ready, RuntimeChoice},
+    devices::{Fleet, RuntimeChoice},
     doctor::{self, Severity},
     failure::Failure,
     json::{MeasurementDocument, Missing, trial_of},
     measuring::{FINAL_PLAN, TrialSpec, WorkloadSpec},
-    parallel::on_each,
+    parallel::{on_each, settle},
     search::Place,
-    shipment::{Fault, Shipment, Way},
+    shipment::{Fault, Shipment, Way, fastest},
     ui::{Printer, Progress},
     view::{Intervals, Measured},
 };
-use edgewise_fleet::{Error, RegisteredDevice};
+use edgewise_fleet::RegisteredDevice;
 use edgewise_onnx::Artifact;
-use edgewise_protocol::{Context as Lengths, Form, Measurement, Runtime, Stage};
+use edgewise_protocol::{Context as Lengths, Form, Stage};
 use edgewise_search::{Comparison, MOST_TRIALS, Reading, Role, Spread, Trial, Verdict, compare, seats};
 use std::{fmt::Write, path::PathBuf, sync::atomic::AtomicBool};
 
@@ -135,7 +135,7 @@ impl Args {
         let mut progress = Progress::new(printer, devices.len() as u64);
         progress.at(&format!("measuring on {}", names.join(", ")));
         let mut done = 0;
-        let mut outcomes = on_each(
+        let outcomes = on_each(
             &devices,
             |device| self.on_device(&fleet, device, &shipments, &spec, printer),
             |outcome| {
@@ -148,19 +148,7 @@ impl Args {
             },
         );
         drop(progress);
-        if outcomes.len() == 1 && outcomes[0].result.is_err() {
-            return outcomes.remove(0).result.map(drop);
-        }
-        let (mut found, mut missing, mut failed) = (Vec::new(), Vec::new(), None);
-        for outcome in outcomes {
-            match outcome.result {
-                Ok(on_device) => found.push((outcome.device, on_device)),
-                Err(failure) => {
-                    missing.push(Missing::new(&outcome.device, &failure));
-                    failed.get_or_insert(failure);
-                }
-            }
-        }
+        let (found, missing, failed) = settle(outcomes)?;
         self.show(printer, &shipments, &found, missing)?;
         failed.map_or(Ok(()), Err)
     }
@@ -196,6 +184,16 @@ impl Args {
         let ids: Vec<String> = (0..shipments.len()).map(|i| i.to_string()).collect();
         let mut runtimes = ready.runtimes.clone();
         let mut sent_before = 0;
+        let mut waits_for: Option<String> = None;
+        let mut tell = |progress: &edgewise_protocol::Progress| {
+            // Without a word nobody would know why nothing happens.
+            if let (Stage::Lease, Some(holder)) = (progress.stage, &progress.note)
+                && waits_for.as_ref() != Some(holder)
+            {
+                printer.note(&format!("{}: waiting for its turn ({holder})", registered.name));
+                waits_for = Some(holder.clone());
+            }
+        };
         for block in 0.. {
             let wanted = self.wanted(block, &trials);
             if wanted.is_empty() {
@@ -206,7 +204,13 @@ impl Args {
                 let at: usize = seat.id.parse().unwrap_or_default();
                 let shipment = &shipments[at];
                 shipment.send(&mut ready, Way::Files, None, &cancel).map_err(about)?;
-                let measured = fastest(&mut ready, &runtimes, spec, shipment, registered, printer, &cancel).map_err(about)?;
+                let measured = fastest(
+                    &runtimes,
+                    |m| spec.workload.latency_ms(m.ttft.median, m.tpot.median),
+                    |runtime| shipment.measure(&mut ready, (Way::Files, Form::Files), runtime, spec, &mut tell, &cancel),
+                    |text| printer.warn(&format!("{}: {text}", registered.name)),
+                )
+                .map_err(about)?;
                 runtimes = vec![measured.runtime];
                 let place = Place { id: seat.id.to_owned(), block, seat: seat.seat, role: Role::Final };
                 let sent = ready.device.bytes_sent();
@@ -298,50 +302,6 @@ impl Args {
             devices,
             missing,
         })
-    }
-}
-
-/// With every runtime that is still in question, keeping the faster one for the workload.
-fn fastest(
-    ready: &mut Ready,
-    runtimes: &[Runtime],
-    spec: &TrialSpec,
-    shipment: &Shipment,
-    registered: &RegisteredDevice,
-    printer: Printer,
-    cancel: &AtomicBool,
-) -> Result<Measurement, Fault> {
-    let latency = |m: &Measurement| spec.workload.latency_ms(m.ttft.median, m.tpot.median);
-    let mut best: Option<Measurement> = None;
-    let mut fault = None;
-    let mut waits_for: Option<String> = None;
-    let mut tell = |progress: &edgewise_protocol::Progress| {
-        // Without a word nobody would know why nothing happens.
-        if let (Stage::Lease, Some(holder)) = (progress.stage, &progress.note)
-            && waits_for.as_ref() != Some(holder)
-        {
-            printer.note(&format!("{}: waiting for its turn ({holder})", registered.name));
-            waits_for = Some(holder.clone());
-        }
-    };
-    for &runtime in runtimes {
-        match shipment.measure(ready, (Way::Files, Form::Files), runtime, spec, &mut tell, cancel) {
-            Ok(found) if best.as_ref().is_none_or(|b| latency(&found) < latency(b)) => best = Some(found),
-            Ok(_) => {}
-            // A runtime that fails is no reason to give up the other one; a connection that fails is.
-            Err(Fault::Device(error @ Error::Device { .. })) => {
-                if runtimes.len() > 1 {
-                    printer.warn(&format!("{}: without {}: {error}", registered.name, runtime.name()));
-                }
-                fault = fault.or(Some(Fault::Device(error)));
-            }
-            Err(fault) => return Err(fault),
-        }
-    }
-    match (best, fault) {
-        (Some(best), _) => Ok(best),
-        (None, Some(fault)) => Err(fault),
-        (None, None) => unreachable!("a ready device has a runtime"),
     }
 }
 

@@ -439,15 +439,15 @@ impl Run<'_, '_> {
         self.state.timing.transfer_s += transfer_s;
         self.state.timing.measure_s += measure_s;
         let name = self.state.members[number].name.clone();
+        // Sending the super-network is no part of what a trial costs.
         let spent = &mut self.state.members[number].spent;
-        let (seconds, kind) = (transfer_s + measure_s, place.role.name());
         if place.role == Role::Screen {
             spent.screen_s += measure_s;
         } else {
-            spent.race_s += seconds;
+            spent.race_s += measure_s;
             spent.raced += 1;
         }
-        self.study.add_seconds(&format!("{kind} on {name}"), seconds)?;
+        self.study.add_seconds(&format!("{} on {name}", place.role.name()), measure_s)?;
         for text in &warnings {
             self.of.observer.warning(&name, text);
         }

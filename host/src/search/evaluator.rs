@@ -70,13 +70,15 @@ impl Evaluator<'_> {
                 Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
                 Err(error) => return Err(error.into()),
             };
-            let made = self.artifacts.digest(&sub)?;
-            let recipe = self.freight.recipe(&made, &sub);
-            let shipment = Shipment::of_recipe(made, recipe, Some(probe));
+            // Writing hashes every byte as well: either way gives the name that the recipe asks for.
             out.shipment = Some(if wanted.files {
-                shipment.with_files(self.artifacts.write(&sub, &self.folder.join(id))?)
+                let artifact = self.artifacts.write(&sub, &self.folder.join(id))?;
+                let recipe = self.freight.recipe(&artifact.sha256, artifact.manifest.precision, &sub)?;
+                Shipment::of_artifact(artifact, Some(probe)).with_recipe(recipe)
             } else {
-                shipment
+                let made = self.artifacts.digest(&sub)?;
+                let recipe = self.freight.recipe(&made.sha256.to_string(), made.manifest.precision, &sub)?;
+                Shipment::of_recipe(made, recipe, Some(probe))
             });
             out.export_s = begun.elapsed().as_secs_f64();
         }

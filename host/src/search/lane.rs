@@ -9,7 +9,7 @@ use crate::{
     json::trial_of,
     measuring::TrialSpec,
     search::agenda::Place,
-    shipment::{Fault, Freight, Shipment, Way},
+    shipment::{Fault, Freight, Shipment, Way, fastest},
     ui::Printer,
 };
 use crossbeam_channel::{Receiver, Sender};
@@ -135,7 +135,8 @@ impl Lane<'_> {
                     break;
                 }
                 comebacks += 1;
-                let Ok((again, _)) = self.connect() else { break };
+                // Not there yet: a board that restarts takes longer than one rest.
+                let Ok((again, _)) = self.connect() else { continue };
                 ready = again;
                 let warning = format!("was out of reach ({failure}); it is back");
                 tried = self.work(&mut ready, &job, say);
@@ -193,7 +194,10 @@ impl Lane<'_> {
         }
         out.transfer_s = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let found = sent.and_then(|()| self.fastest(ready, job, &mut out.warnings, say));
+        let runtimes = self.runtime.map_or_else(|| ready.runtimes.clone(), |runtime| vec![runtime]);
+        let latency = |m: &Measurement| self.trial.workload.latency_ms(m.ttft.median, m.tpot.median);
+        let once = |runtime| self.once(ready, job, runtime, say);
+        let found = sent.and_then(|()| fastest(&runtimes, latency, once, |text| out.warnings.push(text)));
         out.measure_s = begun.elapsed().as_secs_f64();
         out.ending = match found {
             Ok(found) => {
@@ -216,39 +220,6 @@ impl Lane<'_> {
         match (self.way, place.role) {
             (Way::Files, _) | (Way::Recipe, Role::Race | Role::Final) => Form::Files,
             (Way::Recipe, Role::Screen) => self.screening,
-        }
-    }
-
-    /// With every runtime that is still in question, keeping the faster one for the workload.
-    fn fastest(
-        &self,
-        ready: &mut Ready,
-        job: &Job,
-        warnings: &mut Vec<String>,
-        say: &dyn Fn(Said) -> bool,
-    ) -> Result<Measurement, Fault> {
-        let runtimes = self.runtime.map_or_else(|| ready.runtimes.clone(), |runtime| vec![runtime]);
-        let latency = |m: &Measurement| self.trial.workload.latency_ms(m.ttft.median, m.tpot.median);
-        let mut best: Option<Measurement> = None;
-        let mut first_fault = None;
-        for &runtime in &runtimes {
-            match self.once(ready, job, runtime, say) {
-                Ok(found) if best.as_ref().is_none_or(|b| latency(&found) < latency(b)) => best = Some(found),
-                Ok(_) => {}
-                // A runtime that fails is no reason to give up the other one; a connection that fails is.
-                Err(Fault::Device(error @ Error::Device { .. })) => {
-                    if runtimes.len() > 1 {
-                        warnings.push(format!("without {}: {error}", runtime.name()));
-                    }
-                    first_fault = first_fault.or(Some(Fault::Device(error)));
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-        match (best, first_fault) {
-            (Some(best), _) => Ok(best),
-            (None, Some(fault)) => Err(fault),
-            (None, None) => unreachable!("a ready device has a runtime"),
         }
     }
 

@@ -150,3 +150,19 @@ impl State {
         self.complete && self.members[device].pending.iter().all(|&i| self.work[i].quality == Quality::Failed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_race_has_its_first_block_and_then_what_fits() {
+        let spent = |race_s, raced| Spent { screen_s: 30.0, race_s, raced };
+        assert!(spent(0.0, 0).allows(100, 1.0), "nothing is known of how long a block takes");
+        assert!(spent(12.0, 6).allows(9, 1.0), "12 s and 9 more of 2 s each");
+        assert!(!spent(12.0, 6).allows(10, 1.0));
+        assert!(spent(12.0, 6).allows(10, 2.0));
+        // A resumed search knows what was spent, though not on how many trials.
+        assert!(!spent(31.0, 0).allows(1, 1.0));
+    }
+}

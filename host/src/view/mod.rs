@@ -10,3 +10,6 @@ mod study;
 
 pub(crate) use measured::{Intervals, Measured};
 pub(crate) use study::View;
+
+#[cfg(test)]
+mod tests;

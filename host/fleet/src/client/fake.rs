@@ -1,7 +1,7 @@
 //! An agent in this process, over a transport of plain queues, that does as a test's script says.
 
-use crate::{End, Event, Exit, SendError, Transport};
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
+use crate::{End, Event, Exit, SendError, Transport, transport::Queues};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use edgewise_protocol::{
     AgentHello, AgentMessage, Decoder, ErrorCode, Frame, HostMessage, MAGIC, PROTOCOL_VERSION, Reply, Request, WireError,
     encode_control, from_control,
@@ -17,11 +17,9 @@ use std::{
 
 /// The host's end.
 pub(super) struct FakeTransport {
-    outgoing: Option<Sender<Vec<u8>>>,
-    incoming: Receiver<Event>,
+    queues: Queues,
     moved: Arc<AtomicU64>,
     pub(super) quiet: Arc<AtomicBool>,
-    end: Option<End>,
 }
 
 /// The agent's end.
@@ -52,7 +50,7 @@ pub(super) fn fake(noise: &'static [u8], script: impl FnOnce(&mut Fake) + Send +
         script(&mut agent);
         agent.end(Exit::Code(0));
     });
-    FakeTransport { outgoing: Some(outgoing), incoming, moved, quiet, end: None }
+    FakeTransport { queues: Queues::new(outgoing, incoming), moved, quiet }
 }
 
 pub(super) fn hello() -> AgentHello {
@@ -119,31 +117,11 @@ impl Fake {
 
 impl Transport for FakeTransport {
     fn send(&mut self, message: &mut Vec<u8>, deadline: Instant) -> Result<(), SendError> {
-        let outgoing = self.outgoing.as_ref().ok_or(SendError::Closed)?;
-        outgoing.send_deadline(std::mem::take(message), deadline).map_err(|e| match e {
-            SendTimeoutError::Timeout(back) => {
-                *message = back;
-                SendError::Timeout
-            }
-            SendTimeoutError::Disconnected(_) => SendError::Closed,
-        })
+        self.queues.send(message, deadline)
     }
 
     fn receive(&mut self, deadline: Instant) -> Option<Event> {
-        if self.end.is_some() {
-            return None;
-        }
-        let event = match self.incoming.recv_deadline(deadline) {
-            Ok(event) => event,
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => {
-                Event::Ended(End { exit: Exit::Lost("the fake is gone".into()), stderr: String::new() })
-            }
-        };
-        if let Event::Ended(end) = &event {
-            self.end = Some(end.clone());
-        }
-        Some(event)
+        self.queues.receive(deadline)
     }
 
     fn bytes_moved(&self) -> u64 {
@@ -155,9 +133,9 @@ impl Transport for FakeTransport {
     }
 
     fn close(&mut self, _patience: Duration) -> End {
-        self.outgoing = None;
+        self.queues.finish();
         loop {
-            if let Some(end) = &self.end {
+            if let Some(end) = self.queues.end() {
                 return end.clone();
             }
             self.receive(Instant::now() + Duration::from_secs(20));

@@ -380,3 +380,5 @@ impl DeviceClient {
 mod fake;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upload_tests;

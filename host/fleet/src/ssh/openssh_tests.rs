@@ -30,7 +30,7 @@ fn what_the_lines_say_is_understood() {
     let endpoint = ask(
         "identityfile ~/.ssh/id_rsa\nidentityfile ~/keys/a b\nidentityfile /k/%r@%h-%n:%p%%\nidentitiesonly yes\n\
          identityagent ~/.agent\nhostkeyalias board-7\nconnecttimeout 3\n\
-         userknownhostsfile /root/.ssh/kh /tmp/with space /x\nglobalknownhostsfile /etc/ssh/ssh_known_hosts ~/g\n\
+         userknownhostsfile /home/me/.ssh/kh /home/me/with space /x\nglobalknownhostsfile /etc/ssh/ssh_known_hosts ~/g\n\
          proxyjump u@j1:22,j2",
         "pi",
         None,
@@ -43,8 +43,8 @@ fn what_the_lines_say_is_understood() {
     assert!(endpoint.identities_only);
     assert_eq!(endpoint.key_agent, KeyAgent::Socket(home_dir().join(".agent")));
     let files: Vec<PathBuf> = vec![
-        "/root/.ssh/kh".into(),
-        "/tmp/with space".into(),
+        "/home/me/.ssh/kh".into(),
+        "/home/me/with space".into(),
         "/x".into(),
         "/etc/ssh/ssh_known_hosts".into(),
         home_dir().join("g"),

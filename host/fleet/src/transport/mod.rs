@@ -13,6 +13,8 @@ mod tail;
 
 pub use adb::AdbTransport;
 pub use local::LocalTransport;
+#[cfg(test)]
+pub(crate) use queues::Queues;
 pub(crate) use queues::{Output, Process, run};
 pub use ssh::SshTransport;
 pub(crate) use tail::{Words, printable};
