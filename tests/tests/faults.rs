@@ -39,8 +39,8 @@ fn a_server_that_restarts_is_found_again() {
     measuring_worker(&rig);
     rig.server.stop();
     rig.nothing_runs();
-    // Long enough that it is looked for in vain.
-    thread::sleep(Duration::from_secs(3));
+    // Longer than the first rest before it is looked for again: a board takes its time to start.
+    thread::sleep(Duration::from_secs(15));
     rig.server.resume();
     let run = running.finish().checked();
     run.says(&["was out of reach", "it is back"]);

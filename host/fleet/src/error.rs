@@ -423,6 +423,7 @@ impl Error {
             Self::UnknownDevice { name, .. } => {
                 format!("register it: host device add {name} --target TARGET --address USER@HOST")
             }
+            Self::NoMatch { .. } | Self::UnknownGroup { .. } => "host device list shows what is registered".into(),
             Self::Resolve { .. } | Self::Connect { .. } => {
                 "is the board on and on this network, and does its sshd listen on that port?".into()
             }

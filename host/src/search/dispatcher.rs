@@ -551,10 +551,8 @@ impl Run<'_, '_> {
                 Phase::Ready => {}
             }
         }
-        if lost.len() == self.state.members.len()
-            && let Some((_, failure)) = lost.pop()
-        {
-            return Err(failure);
+        if lost.len() == self.state.members.len() {
+            return Err(lost.swap_remove(0).1);
         }
         Ok(Finished { timing: self.state.timing, study: self.study, lost })
     }
