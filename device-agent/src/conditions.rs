@@ -122,7 +122,6 @@ pub(crate) fn judge(spans: &[(Look, Look)], circumstances: &Circumstances) -> (C
         sum.add(before, after);
     }
     let ends = spans.first().zip(spans.last()).map(|((before, _), (_, after))| (&before.snapshot, &after.snapshot));
-    let celsius = |snapshot: &Snapshot| hottest(snapshot).map(|millidegrees| millidegrees as f32 / 1000.0);
     let bits = |snapshot: &Snapshot| snapshot.firmware.map(|firmware| firmware.bits.0);
     let conditions = Conditions {
         rested_ms: 0,
