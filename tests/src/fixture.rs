@@ -10,6 +10,9 @@ pub const SMOLLM2: &str = "EDGEWISE_TEST_SMOLLM2";
 pub const POLICY_TEXT: &str = "EDGEWISE_TEST_POLICY";
 /// Names under which a headless browser is installed.
 pub const CHROMIUM: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+/// A library that, preloaded, gives a program another wall clock.
+pub const FAKE_CLOCK: [&str; 2] =
+    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
 
 /// Says that a test is skipped; with `CI=true`, where everything is promised to be there, fails instead.
 pub fn skip(why: &str) {

@@ -2,8 +2,8 @@
 //! too small, clocks that jump.
 
 use edgewise_tests::{
-    Fault, MemoryLimit, ONCE, Rig, Running, Sshd, Tmpfs, Towards, agents_of, children, count, eventually, find, holds, ids, kill,
-    list, measuring, no_seat_twice, records, text, trials, workers_of,
+    FAKE_CLOCK, Fault, MemoryLimit, ONCE, Rig, Running, Sshd, Tmpfs, Towards, agents_of, children, count, eventually, find,
+    holds, ids, kill, list, measuring, no_seat_twice, number, records, text, tool, trials, workers_of,
 };
 use serde_json::Value;
 use std::{
@@ -142,9 +142,9 @@ fn a_board_without_room_for_the_super_network_gets_artifacts() {
     holds(&study, &before);
 }
 
-/// What a jump of the wall clock leaves behind are times of files in the future and the past. Nothing is timed by it.
+/// What a jump of the wall clock leaves behind are times of files in the future and the past. Nothing is decided by them.
 #[test]
-fn clocks_that_jump_change_nothing() {
+fn times_of_files_change_nothing() {
     let Some(rig) = Rig::new() else { return };
     let study = rig.home.path("clock.study");
     rig.search(&study, "--budget 1").run().ok();
@@ -164,4 +164,61 @@ fn clocks_that_jump_change_nothing() {
     assert!(workers_of(&rig.store).is_empty());
     let first = find(&rig.search(&study, "").run().checked().json(), &before[0].0).clone();
     assert_eq!(text(&first, "/status"), "ok");
+}
+
+/// The wall clock of host, agent and worker jumps by years, forwards and back, while they work. Nothing is timed by it.
+#[test]
+fn a_clock_that_jumps_changes_nothing() {
+    let Some(library) = tool(&FAKE_CLOCK) else { return };
+    let home = edgewise_tests::Home::with_demo();
+    let study = home.path("clock.study");
+    let offset = home.file("offset", "+0");
+    // The stamps of files and the monotonic clock stay the system's, as they do when somebody sets the wall clock.
+    let clock = [
+        ("LD_PRELOAD", library.as_os_str()),
+        ("FAKETIME_TIMESTAMP_FILE", offset.as_os_str()),
+        ("FAKETIME_NO_CACHE", "1".as_ref()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".as_ref()),
+        ("NO_FAKE_STAT", "1".as_ref()),
+    ];
+    let year = || -> i32 {
+        let date = Command::new("date").arg("+%Y").envs(clock).output().expect("date can be started");
+        String::from_utf8_lossy(&date.stdout).trim().parse().expect("a year")
+    };
+    let now = year();
+    let _turn = measuring();
+    let mut call = home.host("search --json-lines --budget 5 --device local").words(ONCE).arg("--study").arg(&study);
+    for (name, value) in clock {
+        call = call.env(name, value);
+    }
+    let mut running = call.start();
+    let mut seen = Vec::new();
+    for years in ["+15y", "-20y", "+3y", "+0"] {
+        seen.push(running.json_line());
+        fs::write(&offset, years).expect("the home can be written");
+    }
+    assert_eq!(year(), now);
+    fs::write(&offset, "+15y").expect("the home can be written");
+    assert!(year() > now + 10, "the clock does jump");
+    let run = running.finish().checked();
+    let document: Value = serde_json::from_str(run.stdout.lines().last().expect("there is a document")).expect("JSON");
+    assert_eq!(list(&document, "/candidates").len(), 5);
+    for candidate in list(&document, "/candidates") {
+        assert_eq!(text(candidate, "/status"), "ok", "{candidate}");
+        // Years would show, and so would times below zero.
+        for metric in ["ttft_ms", "tpot_ms"] {
+            let [low, high] = ["ci95/0", "ci95/1"].map(|end| number(candidate, &format!("/measurements/0/{metric}/{end}")));
+            assert!(0.0 < low && low <= high && high < 60_000.0, "{metric}: {candidate}");
+        }
+    }
+    for line in &seen {
+        assert_eq!(text(find(&document, text(line, "/id")), "/artifact_sha256"), text(line, "/artifact_sha256"));
+    }
+    let seconds = |name: &str| number(&document, &format!("/timing/{name}"));
+    assert!(
+        ["wall_s", "measure_s", "overhead_s"].iter().all(|name| (0.0..300.0).contains(&seconds(name))),
+        "{}",
+        document["timing"]
+    );
+    assert_eq!(no_seat_twice(&study), 5);
 }

@@ -142,6 +142,33 @@ fn a_search_on_a_fleet_has_a_front_for_each_board() {
     assert!(people.contains("Pareto front on pi2"), "{people}");
 }
 
+/// A board that takes long to answer is not waited for; it joins when it is there, and catches up.
+#[test]
+fn a_board_that_comes_late_measures_what_the_others_did() {
+    let Some(boards) = Boards::new() else { return };
+    let home = &boards.home;
+    let study = home.path("late.study");
+    let _turn = measuring();
+    home.host("deploy --device nano --device pi1 --runtime tract").run().ok();
+    // Each step of the way to it takes a second and a half.
+    boards.line.slow(Duration::from_millis(750), 0);
+    let mut running =
+        home.host("search --json-lines --budget 5 --device pi1 --device nano").words(ONCE).arg("--study").arg(&study).start();
+    let baseline = running.json_line();
+    assert_eq!(names(&baseline, "/measurements", "/device"), ["pi1"], "the search began without the other board");
+    boards.line.slow(Duration::ZERO, 0);
+    let run = running.finish().checked();
+    let document: Value = serde_json::from_str(run.stdout.lines().last().expect("there is a document")).expect("JSON");
+    assert!(missing(&document).is_empty(), "{document}");
+    for candidate in list(&document, "/candidates") {
+        let mut on = names(candidate, "/measurements", "/device");
+        on.sort_unstable();
+        assert_eq!(on, ["nano", "pi1"], "{candidate}");
+    }
+    assert!(!list(&document, "/front/nano").is_empty(), "{document}");
+    assert_eq!(no_seat_twice(&study), 10, "five candidates on two boards");
+}
+
 #[test]
 fn artifacts_are_measured_side_by_side() {
     let Some(boards) = Boards::new() else { return };

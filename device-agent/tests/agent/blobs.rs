@@ -1,7 +1,7 @@
 //! Blobs over the wire: uploads, their resumption and corruption, and files that are taken.
 
 use crate::support::{Agent, code, endless_job, id_of};
-use edgewise_protocol::{AgentMessage, BlobId, BlobState, ErrorCode, HostMessage, Reply, Request, Stage};
+use edgewise_protocol::{AgentMessage, BlobId, BlobState, ErrorCode, HostMessage, MAX_CHUNK, Reply, Request, Stage};
 use std::{fs, time::Duration};
 
 fn noise(size: usize) -> Vec<u8> {
@@ -73,6 +73,36 @@ fn corrupted_bytes_are_noticed_and_dropped() {
     bytes[300_000] ^= 1;
     assert_eq!(state(&mut agent, &bytes), BlobState::Missing);
     agent.put(&bytes);
+}
+
+#[test]
+fn a_chunk_that_comes_twice_does_no_harm() {
+    let mut agent = Agent::new();
+    let bytes = noise(2 * MAX_CHUNK + 1000);
+    let blob = id_of(&bytes);
+    let first = &bytes[..MAX_CHUNK];
+    // In place of another one, the number of bytes is right and the hash is not.
+    let id = agent.ask(Request::Put { blob, size: bytes.len() as u64 });
+    agent.wait_for_ack(id);
+    agent.send_chunks(id, first);
+    agent.send_chunks(id, first);
+    agent.send_chunks(id, &bytes[2 * MAX_CHUNK..]);
+    assert_eq!(code(agent.reply(id)), ErrorCode::HashMismatch);
+    // Besides the others, there are more bytes than were announced; those that come after that are dropped.
+    let id = agent.ask(Request::Put { blob, size: bytes.len() as u64 });
+    agent.wait_for_ack(id);
+    agent.send_chunks(id, first);
+    agent.send_chunks(id, &bytes);
+    assert_eq!(code(agent.reply(id)), ErrorCode::BadRequest);
+    assert_eq!(state(&mut agent, &bytes), BlobState::Missing);
+    // After the end, what is stored stays as it is.
+    let id = agent.ask(Request::Put { blob, size: bytes.len() as u64 });
+    agent.wait_for_ack(id);
+    agent.send_chunks(id, &bytes);
+    assert_eq!(agent.reply(id), Ok(Reply::Stored));
+    agent.send_chunks(id, first);
+    assert_eq!(state(&mut agent, &bytes), BlobState::Complete);
+    assert_eq!(fs::read(agent.store.path().join("blobs").join(blob.to_string())).unwrap(), bytes);
 }
 
 #[test]
