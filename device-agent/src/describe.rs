@@ -76,7 +76,9 @@ fn status(
         .and_then(|(library, _held)| supervise(launcher, &Order::Version { runtime, library }, RUNTIME_CHECK, cancel, |_| {}));
     let (version, problem) = match asked {
         Ok(Outcome::Version(version)) => (Some(version), None),
-        Ok(Outcome::Measured { .. } | Outcome::Built { .. }) => (None, Some("the worker answered another question".to_owned())),
+        Ok(Outcome::Measured { .. } | Outcome::Generated(_) | Outcome::Built { .. }) => {
+            (None, Some("the worker answered another question".to_owned()))
+        }
         Err(error) if error.code == ErrorCode::Cancelled => return Err(error),
         Err(error) => (None, Some(error.message)),
     };

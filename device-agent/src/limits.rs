@@ -62,6 +62,10 @@ pub(crate) const MAX_NAME: usize = 128;
 pub(crate) const MAX_POSITIONS: u32 = 1 << 20;
 /// Threads of a runtime.
 pub(crate) const MAX_THREADS: u16 = 1024;
+/// Execution providers that may be asked for.
+pub(crate) const MAX_PROVIDERS: usize = 16;
+/// Tokens that may end a text.
+pub(crate) const MAX_STOPS: usize = 64;
 /// Raw samples of each kind that are kept, so that a result fits a control frame whatever they are.
 pub(crate) const MAX_SAMPLES: usize = 20_000;
 /// Other prompt lengths and depths, together, that a measurement may ask for.

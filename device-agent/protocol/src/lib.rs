@@ -11,6 +11,7 @@
 //! of an enum may only be appended. `tests/golden.rs` holds the bytes of every message.
 
 mod frame;
+mod generate;
 mod health;
 mod measure;
 mod message;
@@ -19,10 +20,11 @@ pub use frame::{
     CHUNK_HEADER, DecodeError, Decoder, Frame, MAGIC, MAX_CHUNK, MAX_CONTROL, MAX_NOISE, MagicScanner, Scan, encode_chunk,
     encode_control, from_control,
 };
+pub use generate::{Ended, GenerateJob, Generation, Sampling};
 pub use health::{ClusterHealth, Health};
 pub use measure::{
     ArtifactFile, Conditions, Context, Energy, Estimate, Flag, Form, Gate, MeasureJob, MeasurePlan, Measurement, OrtLibrary,
-    Point, Probe, ProbePoint, Runtime, Source, Workload,
+    Point, Probe, ProbePoint, Provider, ProviderShare, Runtime, Source, Workload,
 };
 pub use message::{
     AgentHello, AgentMessage, BlobId, BlobState, DeviceDescription, ErrorCode, HostHello, HostMessage, Progress, Reply, Request,
@@ -30,9 +32,9 @@ pub use message::{
 };
 
 /// The newest protocol version this build speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// The oldest protocol version this build still speaks.
-pub const PROTOCOL_OLDEST: u16 = 2;
+pub const PROTOCOL_OLDEST: u16 = 3;
 
 /// The highest version that both ranges contain, if there is one.
 pub fn common_version(oldest: u16, newest: u16) -> Option<u16> {

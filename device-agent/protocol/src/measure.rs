@@ -33,6 +33,58 @@ pub enum OrtLibrary {
     Blob(BlobId),
 }
 
+/// What carries out the nodes of a graph within ONNX Runtime: an execution provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Provider {
+    /// The processor; always there.
+    Cpu,
+    /// NVIDIA's CUDA.
+    Cuda,
+    /// NVIDIA's `TensorRT`.
+    TensorRt,
+    /// Android's neural networks API.
+    Nnapi,
+    /// XNNPACK, kernels for ARM processors.
+    Xnnpack,
+    /// Arm's compute library.
+    Acl,
+    /// Qualcomm's neural processors.
+    Qnn,
+    /// Apple's Core ML.
+    CoreMl,
+}
+
+impl Provider {
+    /// Every provider.
+    pub const ALL: [Self; 8] =
+        [Self::Cpu, Self::Cuda, Self::TensorRt, Self::Nnapi, Self::Xnnpack, Self::Acl, Self::Qnn, Self::CoreMl];
+
+    /// The name that ONNX Runtime itself uses, which is also the one in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPUExecutionProvider",
+            Self::Cuda => "CUDAExecutionProvider",
+            Self::TensorRt => "TensorrtExecutionProvider",
+            Self::Nnapi => "NnapiExecutionProvider",
+            Self::Xnnpack => "XnnpackExecutionProvider",
+            Self::Acl => "ACLExecutionProvider",
+            Self::Qnn => "QNNExecutionProvider",
+            Self::CoreMl => "CoreMLExecutionProvider",
+        }
+    }
+}
+
+/// What an execution provider had to do with a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderShare {
+    /// ONNX Runtime's name of it.
+    pub name: String,
+    /// Nodes of the graph that it carries out.
+    pub nodes: u32,
+    /// Why it was not used although it was asked for.
+    pub problem: Option<String>,
+}
+
 /// One file of an artifact, as the runtime must see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactFile {
@@ -145,6 +197,8 @@ pub struct MeasureJob {
     pub runtime: Runtime,
     /// Where ONNX Runtime is, when it runs it.
     pub ort: OrtLibrary,
+    /// Execution providers to ask ONNX Runtime for, the best first. What none of them takes the processor carries out.
+    pub providers: Vec<Provider>,
     /// Threads of the runtime; 0 means all cores the agent may use.
     pub threads: u16,
     /// What is timed.
@@ -208,6 +262,8 @@ pub enum Flag {
     OnBattery,
     /// An emulator ran the model.
     Emulated,
+    /// The processor carried out nodes that another execution provider was asked for.
+    ProviderFallback,
 }
 
 impl Flag {
@@ -226,6 +282,7 @@ impl Flag {
             Self::LowMemory => "low_memory",
             Self::OnBattery => "on_battery",
             Self::Emulated => "emulated",
+            Self::ProviderFallback => "provider_fallback",
         }
     }
 }
@@ -237,6 +294,8 @@ pub struct Measurement {
     pub runtime: Runtime,
     /// Its version.
     pub runtime_version: String,
+    /// Which execution providers carried out the graph, those first that were asked for. None under a runtime that has none.
+    pub providers: Vec<ProviderShare>,
     /// Its threads.
     pub threads: u16,
     /// Time to first token: the prefill of the prompt including the choice of the first token.

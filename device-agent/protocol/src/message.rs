@@ -1,6 +1,6 @@
 //! The table of requests and what answers them.
 
-use crate::{Health, MeasureJob, Measurement, OrtLibrary, Runtime};
+use crate::{GenerateJob, Generation, Health, MeasureJob, Measurement, OrtLibrary, Runtime};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
@@ -118,6 +118,8 @@ pub enum Request {
     Measure(Box<MeasureJob>),
     /// What about the device's state would spoil a measurement. Takes a few seconds. [`Reply::Examined`].
     Examine,
+    /// Generates text once the device's lease is free. Progress, then [`AgentMessage::Tokens`], then [`Reply::Generated`].
+    Generate(Box<GenerateJob>),
 }
 
 /// What answers a [`Request`].
@@ -133,6 +135,8 @@ pub enum Reply {
     Measured(Box<Measurement>),
     /// To [`Request::Examine`].
     Examined(Box<Health>),
+    /// To [`Request::Generate`].
+    Generated(Box<Generation>),
 }
 
 /// Everything an agent sends in control frames.
@@ -165,6 +169,13 @@ pub enum AgentMessage {
     Heartbeat,
     /// A line for the host's log.
     Log(String),
+    /// Tokens of a text that is being generated, as they are made.
+    Tokens {
+        /// The request's number.
+        id: u32,
+        /// At least one, in order.
+        tokens: Vec<u32>,
+    },
 }
 
 /// What the device holds of a blob.

@@ -4,10 +4,10 @@
 //! instead of compared: only together with a new `PROTOCOL_VERSION`, or for a message that was appended.
 
 use edgewise_protocol::{
-    AgentHello, AgentMessage, ArtifactFile, BlobId, BlobState, ClusterHealth, Conditions, Context, DeviceDescription, Energy,
-    ErrorCode, Estimate, Flag, Form, Frame, Gate, Health, HostHello, HostMessage, MeasureJob, MeasurePlan, Measurement,
-    OrtLibrary, Point, Probe, ProbePoint, Progress, Reply, Request, Runtime, RuntimeStatus, Source, Stage, WireError, Workload,
-    encode_chunk, encode_control, from_control,
+    AgentHello, AgentMessage, ArtifactFile, BlobId, BlobState, ClusterHealth, Conditions, Context, DeviceDescription, Ended,
+    Energy, ErrorCode, Estimate, Flag, Form, Frame, Gate, GenerateJob, Generation, Health, HostHello, HostMessage, MeasureJob,
+    MeasurePlan, Measurement, OrtLibrary, Point, Probe, ProbePoint, Progress, Provider, ProviderShare, Reply, Request, Runtime,
+    RuntimeStatus, Sampling, Source, Stage, WireError, Workload, encode_chunk, encode_control, from_control,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -77,6 +77,7 @@ fn job(source: Source, runtime: Runtime, ort: OrtLibrary, probe: Option<Probe>) 
         source,
         runtime,
         ort,
+        providers: Provider::ALL.to_vec(),
         threads: 4,
         workload: Workload { prompt_tokens: 128, generated_tokens: 64 },
         context: Context { prompts: vec![32, 512], depths: vec![0, 256, 1024] },
@@ -99,10 +100,54 @@ fn job(source: Source, runtime: Runtime, ort: OrtLibrary, probe: Option<Probe>) 
     }))
 }
 
+fn generate() -> Request {
+    Request::Generate(Box::new(GenerateJob {
+        source: files(),
+        runtime: Runtime::Tract,
+        ort: OrtLibrary::Default,
+        providers: vec![Provider::Cpu],
+        threads: 0,
+        prompt: vec![1, 49_151],
+        max_tokens: 128,
+        stop: vec![2],
+        vocabulary: 49_152,
+        sampling: Sampling { temperature: 0.75, top_k: 40, top_p: 0.9, seed: 7 },
+        deadline_ms: 60_000,
+        lease_wait_ms: 600_000,
+    }))
+}
+
+fn providers() -> Vec<ProviderShare> {
+    let share = |provider: Provider, nodes, problem: Option<&str>| ProviderShare {
+        name: provider.name().into(),
+        nodes,
+        problem: problem.map(str::to_owned),
+    };
+    vec![share(Provider::TensorRt, 0, Some("not in this library")), share(Provider::Cpu, 300, None)]
+}
+
+fn generation() -> Generation {
+    Generation {
+        runtime: Runtime::Ort,
+        runtime_version: "1.32.0".into(),
+        threads: 4,
+        providers: providers(),
+        ended: Ended::Stop,
+        tokens: 12,
+        prefill_ns: 80_000_000,
+        decode_ns: 240_000_000,
+        steps: 12,
+        load_ns: 940_000_000,
+        peak_rss_bytes: 787 << 20,
+        emulated: true,
+    }
+}
+
 fn measurement() -> Measurement {
     Measurement {
         runtime: Runtime::Ort,
         runtime_version: "1.32.0".into(),
+        providers: providers(),
         threads: 4,
         ttft: Estimate { median: 142.5, low: 141.0, high: 144.25, n: 15 },
         tpot: Estimate { median: 19.3, low: 19.25, high: 19.5, n: 63 },
@@ -144,7 +189,7 @@ fn measurement() -> Measurement {
     }
 }
 
-const FLAGS: [Flag; 12] = [
+const FLAGS: [Flag; 13] = [
     Flag::NoSteadyState,
     Flag::NotConverged,
     Flag::Drift,
@@ -157,6 +202,7 @@ const FLAGS: [Flag; 12] = [
     Flag::LowMemory,
     Flag::OnBattery,
     Flag::Emulated,
+    Flag::ProviderFallback,
 ];
 
 fn point(tokens: u32) -> Point {
@@ -212,7 +258,7 @@ fn host_messages() -> Vec<HostMessage> {
     };
     let request = |id, request| HostMessage::Request { id, request };
     vec![
-        HostMessage::Hello(HostHello { protocol: 2, version: "0.1.0".into(), owner: "ann@lab".into(), lease: "device".into() }),
+        HostMessage::Hello(HostHello { protocol: 3, version: "0.1.0".into(), owner: "ann@lab".into(), lease: "device".into() }),
         HostMessage::Cancel { id: 300 },
         HostMessage::Ping,
         request(1, Request::Describe { ort: OrtLibrary::Default }),
@@ -224,6 +270,7 @@ fn host_messages() -> Vec<HostMessage> {
         request(7, job(recipe(Form::Memory), Runtime::Tract, OrtLibrary::Default, None)),
         request(8, job(recipe(Form::Files), Runtime::Ort, OrtLibrary::Default, None)),
         request(9, Request::Examine),
+        request(10, generate()),
     ]
 }
 
@@ -241,7 +288,7 @@ fn agent_messages() -> Vec<AgentMessage> {
         power_meter: Some("ina3221 VDD_IN".into()),
     };
     let hello =
-        AgentHello { oldest: 2, newest: 2, version: "0.1.0".into(), triple: "aarch64-unknown-linux-musl".into(), pid: 4242 };
+        AgentHello { oldest: 3, newest: 3, version: "0.1.0".into(), triple: "aarch64-unknown-linux-musl".into(), pid: 4242 };
     let mut messages = vec![
         AgentMessage::Hello(hello),
         AgentMessage::Ack { id: 3, received: 1 << 20 },
@@ -252,6 +299,8 @@ fn agent_messages() -> Vec<AgentMessage> {
         reply(3, Reply::Stored),
         reply(4, Reply::Measured(Box::new(measurement()))),
         reply(9, Reply::Examined(Box::new(health()))),
+        reply(10, Reply::Generated(Box::new(generation()))),
+        AgentMessage::Tokens { id: 10, tokens: vec![3, 49_151] },
     ];
     messages.extend(
         STAGES.map(|stage| AgentMessage::Progress { id: 4, progress: Progress { stage, note: Some("for ann@lab".into()) } }),
@@ -312,6 +361,7 @@ fn host_name(message: &HostMessage) -> String {
                 format!("request-measure-{source}-{}", job.runtime.name())
             }
             Request::Examine => "request-examine".into(),
+            Request::Generate(_) => "request-generate".into(),
         },
     }
 }
@@ -322,6 +372,7 @@ fn agent_name(message: &AgentMessage) -> String {
         AgentMessage::Ack { .. } => "agent-ack".into(),
         AgentMessage::Heartbeat => "agent-heartbeat".into(),
         AgentMessage::Log(_) => "agent-log".into(),
+        AgentMessage::Tokens { .. } => "agent-tokens".into(),
         AgentMessage::Progress { progress, .. } => format!("agent-progress-{}", stage_name(progress.stage)),
         AgentMessage::Reply { result, .. } => match result {
             Ok(Reply::Described(_)) => "reply-described".into(),
@@ -329,6 +380,7 @@ fn agent_name(message: &AgentMessage) -> String {
             Ok(Reply::Stored) => "reply-stored".into(),
             Ok(Reply::Measured(_)) => "reply-measured".into(),
             Ok(Reply::Examined(_)) => "reply-examined".into(),
+            Ok(Reply::Generated(_)) => "reply-generated".into(),
             Err(error) => format!("reply-error-{}", code_name(error.code)),
         },
     }

@@ -2,27 +2,17 @@
 
 use crate::{
     error::wire,
-    limits::{DEPTH_ROUND, MAX_POINTS, MAX_POSITIONS, MAX_RETRIES, MAX_THREADS},
-    store::check_names,
+    limits::{DEPTH_ROUND, MAX_POINTS, MAX_POSITIONS, MAX_PROVIDERS, MAX_RETRIES, MAX_THREADS},
+    material::check_source,
 };
-use edgewise_onnx::MAX_RECIPE_BYTES;
-use edgewise_protocol::{ErrorCode, MeasureJob, Source, WireError};
+use edgewise_protocol::{ErrorCode, MeasureJob, WireError};
 
 /// Checks everything about a job that needs no model.
 ///
 /// # Errors
 /// [`ErrorCode::BadRequest`].
 pub(crate) fn check_job(job: &MeasureJob) -> Result<(), WireError> {
-    match &job.source {
-        Source::Files(files) => check_names(files)?,
-        Source::Recipe { bytes, .. } if bytes.len() > MAX_RECIPE_BYTES => {
-            return Err(wire(
-                ErrorCode::BadRequest,
-                format!("a recipe of {} bytes; at most {MAX_RECIPE_BYTES} can be", bytes.len()),
-            ));
-        }
-        Source::Recipe { .. } => {}
-    }
+    check_source(&job.source)?;
     let workload = job.workload;
     let positions = workload.prompt_tokens.saturating_add(workload.generated_tokens);
     let plan = &job.plan;
@@ -42,6 +32,7 @@ pub(crate) fn check_job(job: &MeasureJob) -> Result<(), WireError> {
         (!plan.gate.max_celsius.is_nan() && plan.gate.max_rise_celsius >= 0.0, "the gate's temperatures are no numbers"),
         (job.vocabulary >= 1, "the vocabulary is empty"),
         (job.threads <= MAX_THREADS, "too many threads"),
+        (job.providers.len() <= MAX_PROVIDERS, "too many execution providers"),
         (job.deadline_ms >= 1, "the deadline is 0"),
         (plan.min_warmup_ms <= plan.max_warmup_ms, "the warm-up's least time is over its most"),
         (plan.min_time_ms <= plan.max_time_ms, "the timing's least time is over its most"),
@@ -66,8 +57,10 @@ pub(crate) fn check_job(job: &MeasureJob) -> Result<(), WireError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use edgewise_onnx::MAX_RECIPE_BYTES;
     use edgewise_protocol::{
-        ArtifactFile, BlobId, Context, Form, Gate, MeasurePlan, OrtLibrary, Probe, ProbePoint, Runtime, Workload,
+        ArtifactFile, BlobId, Context, Form, Gate, MeasurePlan, OrtLibrary, Probe, ProbePoint, Provider, Runtime, Source,
+        Workload,
     };
 
     pub(in crate::measure) fn job() -> MeasureJob {
@@ -75,6 +68,7 @@ pub(super) mod tests {
             source: Source::Files(vec![ArtifactFile { name: "model.onnx".into(), blob: BlobId([0; 32]), size: 1 }]),
             runtime: Runtime::Tract,
             ort: OrtLibrary::Default,
+            providers: Vec::new(),
             threads: 1,
             workload: Workload { prompt_tokens: 4, generated_tokens: 9 },
             context: Context::default(),

@@ -5,6 +5,7 @@ use crate::{
     clock::{TickClock, between, millis},
     error::wire,
     limits::MAX_SAMPLES,
+    logits::argmax,
     random::SplitMix,
     runtime::CausalModel,
     stats::{self, WINDOW},
@@ -256,25 +257,11 @@ fn timed_per_round(generated: &[u32]) -> usize {
     }
 }
 
-/// The entry with the largest logit; the first of several. In two passes, of which the compiler makes vector code.
-fn argmax(logits: &[f32]) -> usize {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let (chunks, rest) = logits.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
-            *lane = if logit > *lane { logit } else { *lane };
-        }
-    }
-    let largest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    logits.iter().position(|&logit| logit >= largest).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{clock::fake::HandClock, limits::DEPTH_ROUND, measure::job::tests::job};
     use edgewise_protocol::{Context, MeasurePlan, Workload};
-    use proptest::prelude::*;
     use std::{cell::RefCell, rc::Rc};
 
     /// Depth and tokens of every step.
@@ -449,20 +436,5 @@ mod tests {
         let tokens = |seed| run(&MeasureJob { seed, ..job() }, quiet).2[0].1.clone();
         assert_eq!(tokens(1), tokens(1));
         assert_ne!(tokens(1), tokens(2));
-    }
-
-    proptest! {
-        #[test]
-        fn argmax_is_the_first_largest(logits in proptest::collection::vec(-5i8..5, 1..100)) {
-            let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
-            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            prop_assert_eq!(Some(argmax(&logits)), logits.iter().position(|&l| l >= largest));
-        }
-    }
-
-    #[test]
-    fn argmax_of_nan_is_harmless() {
-        assert_eq!(argmax(&[f32::NAN; 40]), 0);
-        assert_eq!(argmax(&[]), 0);
     }
 }

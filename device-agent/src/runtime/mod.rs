@@ -7,6 +7,8 @@ mod memory;
 mod model;
 #[cfg(feature = "ort")]
 mod onnxruntime;
+#[cfg(feature = "ort")]
+mod providers;
 mod signature;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::tract::TractModel;
 use crate::error::{first_lines, wire};
 use edgewise_onnx::Assembly;
-use edgewise_protocol::{ErrorCode, Runtime, WireError};
+use edgewise_protocol::{ErrorCode, Provider, ProviderShare, Runtime, WireError};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -20,6 +20,11 @@ pub(crate) enum Model {
 pub(crate) trait CausalModel {
     /// The version of what runs it.
     fn runtime_version(&self) -> &str;
+
+    /// Which execution providers carry it out; none where the runtime has no such thing.
+    fn providers(&self) -> &[ProviderShare] {
+        &[]
+    }
 
     /// Forgets the sequence; the next [`Self::feed`] begins a new one.
     fn reset(&mut self);
@@ -51,14 +56,20 @@ pub(crate) fn version(runtime: Runtime, library: &Library) -> Result<String, Wir
     }
 }
 
-/// Loads `model` with a fixed number of threads.
+/// Loads `model` with a fixed number of threads, and for ONNX Runtime with the execution providers asked for.
 ///
 /// # Errors
 /// [`ErrorCode::RuntimeUnavailable`], [`ErrorCode::ModelRejected`], [`ErrorCode::OutOfMemory`].
-pub(crate) fn load(runtime: Runtime, library: &Library, model: Model, threads: u16) -> Result<Box<dyn CausalModel>, WireError> {
+pub(crate) fn load(
+    runtime: Runtime,
+    library: &Library,
+    model: Model,
+    threads: u16,
+    providers: &[Provider],
+) -> Result<Box<dyn CausalModel>, WireError> {
     match runtime {
         Runtime::Tract => Ok(Box::new(TractModel::load(model, threads)?)),
-        Runtime::Ort => load_ort(library, model, threads),
+        Runtime::Ort => load_ort(library, model, threads, providers),
     }
 }
 
@@ -68,9 +79,9 @@ fn ort_version(library: &Library) -> Result<String, WireError> {
 }
 
 #[cfg(feature = "ort")]
-fn load_ort(library: &Library, model: Model, threads: u16) -> Result<Box<dyn CausalModel>, WireError> {
+fn load_ort(library: &Library, model: Model, threads: u16, providers: &[Provider]) -> Result<Box<dyn CausalModel>, WireError> {
     let library = super::onnxruntime::OrtLibrary::open(library)?;
-    Ok(Box::new(super::onnxruntime::OrtModel::load(&library, model, threads)?))
+    Ok(Box::new(super::onnxruntime::OrtModel::load(&library, model, threads, providers)?))
 }
 
 #[cfg(not(feature = "ort"))]
@@ -79,7 +90,7 @@ fn ort_version(_: &Library) -> Result<String, WireError> {
 }
 
 #[cfg(not(feature = "ort"))]
-fn load_ort(library: &Library, _: Model, _: u16) -> Result<Box<dyn CausalModel>, WireError> {
+fn load_ort(library: &Library, _: Model, _: u16, _: &[Provider]) -> Result<Box<dyn CausalModel>, WireError> {
     Err(ort_version(library).expect_err("it is never available in this build"))
 }
 

@@ -2,11 +2,12 @@
 
 use super::{
     model::{CausalModel, Library, Model, rejected},
+    providers,
     signature::{Input, Output, Signature},
 };
 use crate::error::{first_lines, wire};
 use edgewise_onnx::{Assembly, DATA_FILE, SHARED_DATA_FILE};
-use edgewise_protocol::{ErrorCode, Runtime, WireError};
+use edgewise_protocol::{ErrorCode, Provider, ProviderShare, Runtime, WireError};
 use ort::{
     AsPointer,
     environment::Environment,
@@ -97,6 +98,7 @@ fn loader_message() -> String {
 pub(super) struct OrtModel {
     session: Session,
     version: String,
+    providers: Vec<ProviderShare>,
     signature: Signature,
     /// Heads and size of each part of the cache.
     shapes: Vec<(i64, i64)>,
@@ -109,11 +111,11 @@ pub(super) struct OrtModel {
 }
 
 impl OrtModel {
-    pub(super) fn load(library: &OrtLibrary, model: Model, threads: u16) -> Result<Self, WireError> {
-        Self::try_load(library, model, threads).map_err(|why| rejected(Runtime::Ort, "prepare the model", &why))
+    pub(super) fn load(library: &OrtLibrary, model: Model, threads: u16, asked: &[Provider]) -> Result<Self, WireError> {
+        Self::try_load(library, model, threads, asked).map_err(|why| rejected(Runtime::Ort, "prepare the model", &why))
     }
 
-    fn try_load(library: &OrtLibrary, model: Model, threads: u16) -> Result<Self, String> {
+    fn try_load(library: &OrtLibrary, model: Model, threads: u16, asked: &[Provider]) -> Result<Self, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let mut builder = Session::builder(&library.environment)
             .map_err(|e| text(&e))?
@@ -121,11 +123,14 @@ impl OrtModel {
             .map_err(|e| text(&e))?
             .with_inter_threads(1)
             .map_err(|e| text(&e))?;
+        builder = providers::recorded(builder)?;
+        let problems = providers::ask(&mut builder, asked);
         let session = match model {
             Model::File(path) => builder.commit_from_file(path),
             Model::Memory(assembly) => commit_from_memory(&mut builder, &assembly),
         };
         let session = session.map_err(|e| text(&e))?;
+        let shares = providers::shares(&session, asked, problems).map_err(|e| text(&e))?;
         let signature = Signature::new(
             session.inputs().iter().map(ort::value::Outlet::name),
             session.outputs().iter().map(ort::value::Outlet::name),
@@ -140,6 +145,7 @@ impl OrtModel {
         let mut model = Self {
             session,
             version: library.version.clone(),
+            providers: shares,
             past: Vec::with_capacity(signature.parts),
             signature,
             shapes,
@@ -201,6 +207,10 @@ impl OrtModel {
 impl CausalModel for OrtModel {
     fn runtime_version(&self) -> &str {
         &self.version
+    }
+
+    fn providers(&self) -> &[ProviderShare] {
+        &self.providers
     }
 
     fn reset(&mut self) {

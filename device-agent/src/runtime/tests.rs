@@ -40,7 +40,7 @@ fn tiny_sub_network() -> tempfile::TempDir {
 }
 
 fn open(runtime: Runtime, dir: &Path, threads: u16) -> Box<dyn CausalModel> {
-    load(runtime, &Library::Default, file(dir), threads).unwrap()
+    load(runtime, &Library::Default, file(dir), threads, &[]).unwrap()
 }
 
 fn file(dir: &Path) -> Model {
@@ -115,7 +115,7 @@ fn memory_is_like_files(runtime: Runtime) {
         writer.write(&sub, folder.path()).unwrap();
         let files = logits(&mut *open(runtime, folder.path(), 1), &[7, 1, 4]);
         let assembly = Box::new(writer.assemble(&sub).unwrap());
-        let mut model = load(runtime, &Library::Default, Model::Memory(assembly), 1).unwrap();
+        let mut model = load(runtime, &Library::Default, Model::Memory(assembly), 1, &[]).unwrap();
         assert_eq!(files, logits(&mut *model, &[7, 1, 4]), "{runtime:?}: bit for bit");
     }
 }
@@ -146,10 +146,10 @@ fn a_broken_model_is_rejected_by_both() {
     let path = dir.path().join("model.onnx");
     for bytes in [&b"no model"[..], b""] {
         fs::write(&path, bytes).unwrap();
-        let error = load(Runtime::Tract, &Library::Default, Model::File(path.clone()), 1).err().unwrap();
+        let error = load(Runtime::Tract, &Library::Default, Model::File(path.clone()), 1, &[]).err().unwrap();
         assert_eq!(error.code, ErrorCode::ModelRejected, "{error}");
         if has_ort() {
-            let error = load(Runtime::Ort, &Library::Default, Model::File(path.clone()), 1).err().unwrap();
+            let error = load(Runtime::Ort, &Library::Default, Model::File(path.clone()), 1, &[]).err().unwrap();
             assert_eq!(error.code, ErrorCode::ModelRejected, "{error}");
         }
     }
@@ -159,7 +159,7 @@ fn a_broken_model_is_rejected_by_both() {
 fn a_missing_weight_file_is_rejected() {
     let dir = tiny();
     fs::remove_file(dir.path().join("model.onnx_data")).unwrap();
-    let error = load(Runtime::Tract, &Library::Default, file(dir.path()), 1).err().unwrap();
+    let error = load(Runtime::Tract, &Library::Default, file(dir.path()), 1, &[]).err().unwrap();
     assert_eq!(error.code, ErrorCode::ModelRejected, "{error}");
 }
 

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     cancel::{self, Cancel, Canceller},
     error::{ServeError, wire},
+    generate,
     limits::{IDLE, MAX_UPLOADS, SILENT_UPLOAD, WIND_UP},
     measure::check_job,
     store::Upload,
@@ -146,6 +147,17 @@ impl Dispatcher {
                 }
                 self.measuring = Some(id);
                 self.work(id, requests::examine);
+            }
+            Request::Generate(job) => {
+                if let Some(other) = self.measuring {
+                    let message = format!("request {other} has the device; text would disturb it");
+                    return self.reply(id, Err(wire(ErrorCode::Busy, message)));
+                }
+                if let Err(error) = generate::check_job(&job) {
+                    return self.reply(id, Err(error));
+                }
+                self.measuring = Some(id);
+                self.work(id, move |shared, cancel| requests::generate(shared, id, &job, cancel));
             }
         }
         Ok(())

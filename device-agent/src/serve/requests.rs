@@ -6,12 +6,15 @@ use crate::{
     describe,
     error::wire,
     examine,
-    lease::Claim,
+    lease::{Claim, Lease},
+    material::Prepared,
     store::Store,
     trial::{self, Device, Trial},
-    worker::Launcher,
+    worker::{Launcher, Order, Outcome, Step, supervise},
 };
-use edgewise_protocol::{AgentMessage, BlobId, ErrorCode, MeasureJob, OrtLibrary, Progress, Reply, Stage, WireError};
+use edgewise_protocol::{
+    AgentMessage, BlobId, ErrorCode, GenerateJob, MeasureJob, OrtLibrary, Progress, Reply, Stage, WireError,
+};
 use std::{path::Path, sync::OnceLock, time::Duration};
 
 /// What every request may use.
@@ -28,6 +31,14 @@ pub(super) struct Shared {
 impl Shared {
     fn claim(&self) -> Result<&Claim, WireError> {
         self.claim.get().ok_or_else(|| wire(ErrorCode::Internal, "a request before the host's hello"))
+    }
+
+    /// Waits until the device is this host's; `progress` is told for whom.
+    fn lease(&self, wait_ms: u32, cancel: &Cancel, progress: &mut dyn FnMut(Progress)) -> Result<Lease, WireError> {
+        let wait = Duration::from_millis(u64::from(wait_ms));
+        self.claim()?.take(self.store.root(), wait, cancel, |holder| {
+            progress(Progress { stage: Stage::Lease, note: holder.map(str::to_owned) });
+        })
     }
 }
 
@@ -57,12 +68,35 @@ pub(super) fn measure(shared: &Shared, id: u32, job: &MeasureJob, cancel: &Cance
         let _ = shared.output.send(&AgentMessage::Progress { id, progress });
         quiet.0.set_quiet(timing);
     };
-    let wait = Duration::from_millis(u64::from(job.lease_wait_ms));
-    let _lease = shared.claim()?.take(shared.store.root(), wait, cancel, |holder| {
-        progress(Progress { stage: Stage::Lease, note: holder.map(str::to_owned) });
-    })?;
+    let _lease = shared.lease(job.lease_wait_ms, cancel, &mut progress)?;
     let trial = Trial { store: &shared.store, launcher: &shared.launcher, device: &shared.device, job, cancel };
     trial::run(trial, &mut progress).map(|measurement| Reply::Measured(Box::new(measurement)))
+}
+
+/// Generates text once the device is this host's; what is measured there meanwhile would be wrong.
+pub(super) fn generate(shared: &Shared, id: u32, job: &GenerateJob, cancel: &Cancel) -> Result<Reply, WireError> {
+    // A host that is gone shows at the dispatcher, which gives this request up.
+    let say = |message: AgentMessage| drop(shared.output.send(&message));
+    let progress = |progress: Progress| say(AgentMessage::Progress { id, progress });
+    let _lease = shared.lease(job.lease_wait_ms, cancel, &mut { progress })?;
+    let at = |stage| progress(Progress { stage, note: None });
+    let prepared = Prepared::new(&shared.store, &shared.launcher, job.into(), cancel, at)?;
+    let order = Order::Generate {
+        material: prepared.material.clone(),
+        library: prepared.library.clone(),
+        job: Box::new(job.clone()),
+        sensors: shared.device.sensors_path(),
+        emulated: describe::is_emulated(&shared.launcher),
+    };
+    let deadline = Duration::from_millis(u64::from(job.deadline_ms));
+    let outcome = supervise(&shared.launcher, &order, deadline, cancel, |step| match step {
+        Step::Stage(stage) => at(stage),
+        Step::Tokens(tokens) => say(AgentMessage::Tokens { id, tokens }),
+    });
+    match outcome.map_err(|error| prepared.explain(&shared.store, error))? {
+        Outcome::Generated(generation) => Ok(Reply::Generated(generation)),
+        _ => Err(wire(ErrorCode::Internal, "the worker answered another question")),
+    }
 }
 
 /// Lets the connection speak again when a measurement is over, however it ends.

@@ -84,9 +84,13 @@ impl Upload {
     /// Appends bytes. Returns how many the blob has so far when it is time to acknowledge them.
     ///
     /// # Errors
-    /// [`ErrorCode::BadRequest`] for more bytes than were announced, [`ErrorCode::NoSpace`], [`ErrorCode::Io`].
+    /// [`ErrorCode::BadRequest`] for more bytes than were announced, after which nothing is kept of the upload: some came
+    /// twice, or are another blob's. [`ErrorCode::NoSpace`], [`ErrorCode::Io`].
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<Option<u64>, WireError> {
         if bytes.len() as u64 > self.size - self.received {
+            // Not removed: the open part is what keeps others from uploading the same.
+            self.file.set_len(0).map_err(|e| io_error("cut", &self.path, &e))?;
+            self.received = 0;
             let message = format!("more than the announced {} bytes came for blob {}", self.size, self.blob);
             return Err(wire(ErrorCode::BadRequest, message));
         }

@@ -3,7 +3,6 @@
 //! Contract: the caller holds the device's lease. While a worker times, nothing here runs but a thread that waits for it.
 
 mod gate;
-mod material;
 mod power;
 mod run;
 

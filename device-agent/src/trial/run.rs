@@ -2,7 +2,6 @@
 
 use super::{
     gate::{Warmth, rest},
-    material::Prepared,
     power::{Sampling, energy, idle_watts},
 };
 use crate::{
@@ -11,9 +10,10 @@ use crate::{
     describe::is_emulated,
     error::wire,
     limits::{MIN_ENERGY_MS, REST_POLL},
+    material::Prepared,
     measure::EnergyRun,
     store::Store,
-    worker::{Launcher, Order, Outcome, supervise},
+    worker::{Launcher, Order, Outcome, Step, supervise},
 };
 use edgewise_protocol::{ErrorCode, Flag, MeasureJob, Measurement, Progress, Stage, WireError};
 use edgewise_sensors::{PowerMeter, Root, Sensors, Snapshot};
@@ -35,6 +35,11 @@ impl Device {
         let sensors = Sensors::discover(&root);
         let first_celsius = celsius(&sensors.snapshot());
         Self { path, root, sensors, first_celsius }
+    }
+
+    /// What stands for `/` where sensors are read, as a worker is told.
+    pub(crate) fn sensors_path(&self) -> String {
+        self.path.to_string_lossy().into_owned()
     }
 
     /// Where sensors are read.
@@ -79,7 +84,7 @@ pub(crate) struct Trial<'a> {
 /// Those of preparing the artifact and of the worker, [`ErrorCode::Cancelled`].
 pub(crate) fn run(trial: Trial<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Measurement, WireError> {
     let Trial { store, launcher, job, cancel, .. } = trial;
-    let prepared = Prepared::new(store, launcher, job, cancel, |stage| progress(Progress { stage, note: None }))?;
+    let prepared = Prepared::new(store, launcher, job.into(), cancel, |stage| progress(Progress { stage, note: None }))?;
     let meter = if job.energy_ms > 0 { trial.device.power_meter() } else { None };
     let (mut rested_ms, mut discarded) = (0_u32, 0);
     loop {
@@ -118,13 +123,14 @@ fn attempt(
         material: prepared.material.clone(),
         library: prepared.library.clone(),
         job,
-        sensors: device.path.to_string_lossy().into_owned(),
+        sensors: device.sensors_path(),
         available_bytes: device.snapshot().memory.available_bytes,
         emulated: is_emulated(launcher),
     };
     let (outcome, watts) = thread::scope(|scope| {
         let mut sampling = None;
-        let outcome = supervise(launcher, &order, deadline, cancel, |stage| {
+        let outcome = supervise(launcher, &order, deadline, cancel, |step| {
+            let Step::Stage(stage) = step else { return };
             progress(Progress { stage, note: None });
             if let (Stage::Energy, Some((meter, _))) = (stage, idle) {
                 sampling = Some(Sampling::start(meter, scope));

@@ -11,6 +11,6 @@ mod process;
 mod run;
 
 pub(crate) use build::{onnx_error, read_index};
-pub(crate) use order::{Material, Order, Outcome, Plan};
+pub(crate) use order::{Material, Order, Outcome, Plan, Step};
 pub(crate) use process::{Launcher, supervise};
 pub(crate) use run::run;

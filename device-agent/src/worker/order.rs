@@ -1,7 +1,7 @@
 //! What passes between agent and worker. Both are the same build, so these types need no version.
 
 use crate::{measure::EnergyRun, runtime::Library};
-use edgewise_protocol::{MeasureJob, Measurement, Runtime, Stage, WireError};
+use edgewise_protocol::{GenerateJob, Generation, MeasureJob, Measurement, Runtime, Stage, WireError};
 use serde::{Deserialize, Serialize};
 
 /// What a worker is to do.
@@ -22,6 +22,19 @@ pub(crate) enum Order {
         /// An emulator runs the worker.
         emulated: bool,
     },
+    /// Generate text.
+    Generate {
+        /// With what.
+        material: Material,
+        /// Where ONNX Runtime is.
+        library: Library,
+        /// The host's request.
+        job: Box<GenerateJob>,
+        /// What stands for `/` where sensors are read.
+        sensors: String,
+        /// An emulator runs the worker.
+        emulated: bool,
+    },
     /// Write the files of an artifact.
     Build {
         /// What it is made of.
@@ -38,7 +51,7 @@ pub(crate) enum Order {
     },
 }
 
-/// What a worker measures.
+/// What a worker runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Material {
     /// An artifact in a folder.
@@ -66,10 +79,19 @@ pub(crate) struct Plan {
 /// What a worker says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// A step begins.
-    Stage(Stage),
+    /// What it is at.
+    Step(Step),
     /// The order is done; nothing follows.
     Done(Result<Outcome, WireError>),
+}
+
+/// What a worker says while it works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    /// A step begins.
+    Stage(Stage),
+    /// Tokens were generated.
+    Tokens(Vec<u32>),
 }
 
 /// What came of an order.
@@ -82,6 +104,8 @@ pub(crate) enum Outcome {
         /// What ran for the power meter.
         energy: Option<EnergyRun>,
     },
+    /// Of [`Order::Generate`].
+    Generated(Box<Generation>),
     /// Of [`Order::Build`].
     Built {
         /// Time it took, in nanoseconds.

@@ -2,11 +2,11 @@
 
 use super::{
     ending::{MemoryWatch, Tail, describe},
-    order::{Order, Outcome, Report},
+    order::{Order, Outcome, Report, Step},
 };
 use crate::{cancel::Cancel, error::wire, sys};
 use crossbeam_channel::{Receiver, Sender, select};
-use edgewise_protocol::{Decoder, ErrorCode, Frame, Stage, WireError, encode_control, from_control};
+use edgewise_protocol::{Decoder, ErrorCode, Frame, WireError, encode_control, from_control};
 use std::{
     io::{Read, Write},
     path::PathBuf,
@@ -85,7 +85,7 @@ impl Drop for Worker {
     }
 }
 
-/// Carries out `order` in a worker of its own. `stage` is called when the worker begins a step.
+/// Carries out `order` in a worker of its own. `hear` is called with what the worker says meanwhile.
 ///
 /// The calling thread must live until this returns: the worker dies with it.
 ///
@@ -97,7 +97,7 @@ pub(crate) fn supervise(
     order: &Order,
     deadline: Duration,
     cancel: &Cancel,
-    mut stage: impl FnMut(Stage),
+    mut hear: impl FnMut(Step),
 ) -> Result<Outcome, WireError> {
     let internal = |message: String| wire(ErrorCode::Internal, message);
     let mut bytes = Vec::new();
@@ -120,7 +120,7 @@ pub(crate) fn supervise(
     let ended = loop {
         select! {
             recv(reports) -> heard => match heard {
-                Ok(Heard::Report(Report::Stage(next))) => stage(next),
+                Ok(Heard::Report(Report::Step(step))) => hear(step),
                 Ok(Heard::Report(Report::Done(result))) => break Some(result),
                 Ok(Heard::Nonsense(what)) => break Some(Err(internal(format!("the worker speaks nonsense: {what}")))),
                 Err(_) => break None,

@@ -2,12 +2,13 @@
 
 use super::{
     build,
-    order::{Material, Order, Outcome, Report},
+    order::{Material, Order, Outcome, Report, Step},
 };
 use crate::{
     clock::{RawClock, TickClock},
     conditions::{Circumstances, Look, Observer, judge},
     error::{io_error, wire},
+    generate,
     limits::{CLOCK_RAMP_MS, MAX_THREADS},
     measure::{EnergyRun, Findings, Session},
     runtime::{self, Model},
@@ -16,7 +17,10 @@ use crate::{
     sys,
 };
 use anyhow::Context as _;
-use edgewise_protocol::{Decoder, ErrorCode, Frame, MeasureJob, Measurement, Stage, WireError, encode_control, from_control};
+use edgewise_protocol::{
+    Decoder, ErrorCode, Flag, Frame, Generation, MeasureJob, Measurement, Provider, ProviderShare, Stage, WireError,
+    encode_control, from_control,
+};
 use edgewise_sensors::{Board, Root};
 use std::{
     fs::File,
@@ -34,9 +38,9 @@ const PRIORITY: i32 = -10;
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut output = sys::take_stdout().context("cannot take standard output")?;
     let order = read_order(&mut std::io::stdin().lock())?;
-    let result = carry_out(order, &mut |stage| {
-        // If the agent is gone this process is about to be killed; the measurement goes on until then.
-        let _ = send(&mut output, &Report::Stage(stage));
+    let result = carry_out(order, &mut |step| {
+        // If the agent is gone this process is about to be killed; the work goes on until then.
+        let _ = send(&mut output, &Report::Step(step));
     });
     send(&mut output, &Report::Done(result)).context("cannot report to the agent")
 }
@@ -63,7 +67,8 @@ fn send(output: &mut File, report: &Report) -> anyhow::Result<()> {
     Ok(output.write_all(&bytes)?)
 }
 
-fn carry_out(order: Order, report: &mut dyn FnMut(Stage)) -> Result<Outcome, WireError> {
+fn carry_out(order: Order, say: &mut dyn FnMut(Step)) -> Result<Outcome, WireError> {
+    let mut report = |stage| say(Step::Stage(stage));
     match order {
         Order::Version { runtime, library } => runtime::version(runtime, &library).map(Outcome::Version),
         Order::Build { plan, folder } => {
@@ -77,12 +82,37 @@ fn carry_out(order: Order, report: &mut dyn FnMut(Stage)) -> Result<Outcome, Wir
             sched::set_nice(PRIORITY);
             // Names of data files mean nothing in memory, and must not find files by accident.
             std::env::set_current_dir("/").map_err(|e| io_error("go to", Path::new("/"), &e))?;
-            let (model, artifact_bytes, build_ns) = prepare(material, report)?;
+            let (model, artifact_bytes, build_ns) = prepare(material, &mut report)?;
             let circumstances = Circumstances { available_bytes, artifact_bytes, emulated };
             let root = Root::at(sensors);
-            let (mut measurement, energy) = measure(model, &library, &job, root, &circumstances, report)?;
+            let (mut measurement, energy) = measure(model, &library, &job, root, &circumstances, &mut report)?;
             measurement.build_ns = build_ns;
             Ok(Outcome::Measured { measurement: Box::new(measurement), energy })
+        }
+        Order::Generate { material, library, job, sensors, emulated } => {
+            std::env::set_current_dir("/").map_err(|e| io_error("go to", Path::new("/"), &e))?;
+            let (model, ..) = prepare(material, &mut report)?;
+            keep_to_fastest(&Board::read(&Root::at(sensors)), job.threads);
+            let threads = threads_for(job.threads);
+            report(Stage::Load);
+            let start = RawClock.now();
+            let mut model = runtime::load(job.runtime, &library, model, threads, &job.providers)?;
+            let load_ns = RawClock.since(start).0;
+            let text = generate::write(&mut *model, &RawClock, &job, &mut |token| say(Step::Tokens(vec![token])))?;
+            Ok(Outcome::Generated(Box::new(Generation {
+                runtime: job.runtime,
+                runtime_version: model.runtime_version().to_owned(),
+                threads,
+                providers: model.providers().to_vec(),
+                ended: text.ended,
+                tokens: text.tokens,
+                prefill_ns: text.prefill_ns,
+                decode_ns: text.decode_ns,
+                steps: text.steps,
+                load_ns,
+                peak_rss_bytes: peak_rss()?,
+                emulated,
+            })))
         }
     }
 }
@@ -111,17 +141,14 @@ fn measure(
 ) -> Result<(Measurement, Option<EnergyRun>), WireError> {
     let clock = RawClock;
     keep_to_fastest(&Board::read(&root), job.threads);
-    let allowed = sched::allowed_processors();
-    let threads = match job.threads {
-        0 => allowed.len().clamp(1, usize::from(MAX_THREADS)) as u16,
-        n => n,
-    };
-    let observer = Observer::new(root, allowed);
+    let threads = threads_for(job.threads);
+    let observer = Observer::new(root, sched::allowed_processors());
     report(Stage::Load);
     let start = clock.now();
-    let mut model = runtime::load(job.runtime, library, model, threads)?;
+    let mut model = runtime::load(job.runtime, library, model, threads, &job.providers)?;
     let load_ns = clock.since(start).0;
     let runtime_version = model.runtime_version().to_owned();
+    let providers = model.providers().to_vec();
 
     let ramp = if observer.clocks_follow_load() { CLOCK_RAMP_MS } else { 0 };
     let mut looks = Vec::new();
@@ -134,15 +161,16 @@ fn measure(
         report,
     };
     let found = session.run()?;
-    let peak_rss_bytes =
-        sys::peak_rss().map_err(|e| wire(ErrorCode::Io, format!("cannot read the worker's peak memory: {e}")))?;
+    let peak_rss_bytes = peak_rss()?;
     let spans: Vec<(Look, Look)> = pairs(looks);
     let (conditions, circumstantial) = judge(&spans, circumstances);
     let Findings { ttft, tpot, ttft_ns, tpot_ns, warmup_ns, converged, mut flags, .. } = found;
     flags.extend(circumstantial);
+    flags.extend(fell_back(&job.providers, &providers).then_some(Flag::ProviderFallback));
     let measurement = Measurement {
         runtime: job.runtime,
         runtime_version,
+        providers,
         threads,
         ttft,
         tpot,
@@ -162,6 +190,24 @@ fn measure(
         energy: None,
     };
     Ok((measurement, found.energy))
+}
+
+/// Threads of a runtime; 0 asks for as many as this process has processors.
+fn threads_for(asked: u16) -> u16 {
+    match asked {
+        0 => sched::allowed_processors().len().clamp(1, usize::from(MAX_THREADS)) as u16,
+        n => n,
+    }
+}
+
+fn peak_rss() -> Result<u64, WireError> {
+    sys::peak_rss().map_err(|e| wire(ErrorCode::Io, format!("cannot read the worker's peak memory: {e}")))
+}
+
+/// Whether the processor had to do what another execution provider was asked to do.
+fn fell_back(asked: &[Provider], shares: &[ProviderShare]) -> bool {
+    let processor = |share: &ProviderShare| share.name == Provider::Cpu.name() && share.nodes > 0;
+    asked.iter().any(|&provider| provider != Provider::Cpu) && shares.iter().any(processor)
 }
 
 /// Looks before and after, of each stretch of timing.
@@ -201,6 +247,16 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(read_order(&mut &bytes[..cut]).is_err(), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_fall_back_is_one_only_if_something_else_was_asked_for() {
+        let share = |provider: Provider, nodes| ProviderShare { name: provider.name().into(), nodes, problem: None };
+        let (cpu, cuda) = (share(Provider::Cpu, 3), share(Provider::Cuda, 9));
+        let asked = [Provider::Cuda, Provider::Cpu];
+        assert!(fell_back(&asked, &[cuda.clone(), cpu.clone()]) && fell_back(&asked, std::slice::from_ref(&cpu)));
+        assert!(!fell_back(&asked, &[cuda, share(Provider::Cpu, 0)]));
+        assert!(!fell_back(&[Provider::Cpu], std::slice::from_ref(&cpu)) && !fell_back(&[], &[cpu]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod blobs;
 mod conditions;
 mod examining;
+mod generating;
 mod lease;
 mod measuring;
 mod recipes;

@@ -2,8 +2,8 @@
 
 use crate::support::{Agent, code, endless_job, eventually, files_of, id_of, ort_library, short_job};
 use edgewise_protocol::{
-    AgentMessage, BlobId, ErrorCode, Flag, HostMessage, MeasureJob, Measurement, OrtLibrary, Probe, ProbePoint, Reply, Request,
-    Runtime, Stage,
+    AgentMessage, BlobId, ErrorCode, Flag, HostMessage, MeasureJob, Measurement, OrtLibrary, Probe, ProbePoint, Provider, Reply,
+    Request, Runtime, Stage,
 };
 use std::time::Duration;
 
@@ -45,8 +45,15 @@ fn onnx_runtime_is_measured_from_a_path_and_from_a_blob() {
     let size = std::fs::metadata(&library).unwrap().len();
     let blob = id_of(&std::fs::read(&library).unwrap());
     assert_eq!(agent.call(Request::Take { blob, size, path: library }), Ok(Reply::Stored));
-    let job = MeasureJob { ort: OrtLibrary::Blob(blob), ..short_job(files, Runtime::Ort) };
-    check(&agent.measured(job));
+    let job = MeasureJob { ort: OrtLibrary::Blob(blob), ..short_job(files.clone(), Runtime::Ort) };
+    let found = agent.measured(job.clone());
+    check(&found);
+    assert!(!found.flags.contains(&Flag::ProviderFallback), "nothing else was asked for: {found:?}");
+    assert!(found.providers.iter().any(|p| p.name == Provider::Cpu.name() && p.nodes > 20), "{:?}", found.providers);
+    // The library has no TensorRT: the processor steps in, and that is told.
+    let found = agent.measured(MeasureJob { providers: vec![Provider::TensorRt, Provider::Cpu], ..job });
+    assert!(found.flags.contains(&Flag::ProviderFallback), "{found:?}");
+    assert!(found.providers[0].name == Provider::TensorRt.name() && found.providers[0].problem.is_some(), "{found:?}");
 }
 
 #[test]

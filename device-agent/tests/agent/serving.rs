@@ -71,7 +71,7 @@ fn hostile_bytes_end_the_agent_with_a_message() {
         (&[0xff; 64][..], "frame of unknown kind 255"),
         (&[0xff, 0xff, 0xff, 0xff, 1][..], "announces a length"),
         (&ping, "first message is no hello"),
-        (&hello(999), "host speaks protocol 999, this agent 2 to 2"),
+        (&hello(999), "host speaks protocol 999, this agent 3 to 3"),
         (&nameless, "is no name of a lease"),
         (&again, "second hello"),
         (&torn, "undecodable"),

@@ -302,6 +302,7 @@ pub(crate) fn short_job(files: Vec<ArtifactFile>, runtime: Runtime) -> MeasureJo
         source: Source::Files(files),
         runtime,
         ort: OrtLibrary::Default,
+        providers: Vec::new(),
         threads: 1,
         workload: Workload { prompt_tokens: 16, generated_tokens: 8 },
         context: Context::default(),
