@@ -36,10 +36,14 @@ enum Command {
     Export(cmd::export::Args),
     /// Measure one artifact on devices.
     Measure(cmd::measure::Args),
+    /// Have a device write text.
+    Run(cmd::run::Args),
     /// Put the right agent on devices.
     Deploy(cmd::deploy::Args),
     /// Register devices.
     Device(cmd::device::Args),
+    /// Kinds of boards.
+    Target(cmd::target::Args),
     /// Score a model's parts and write the sorted super-network.
     Prepare(cmd::prepare::Args),
     /// Evaluate a model, a candidate of it, or an artifact.
@@ -71,8 +75,10 @@ impl Cli {
             Command::Report(args) => args.run(&context)?,
             Command::Export(args) => args.run(&context)?,
             Command::Measure(args) => args.run(&context)?,
+            Command::Run(args) => args.run(&context)?,
             Command::Deploy(args) => args.run(&context)?,
             Command::Device(args) => args.run(&context)?,
+            Command::Target(args) => args.run(&context)?,
             Command::Prepare(args) => args.run(&context)?,
             Command::Evaluate(args) => args.run(&context)?,
         }

@@ -1,11 +1,17 @@
 //! From a device's name to a connected device that knows what it can run.
 
-use crate::{exit_code, failure::Failure, home::Home, ort_library, ui::Printer};
+use crate::{
+    exit_code,
+    failure::Failure,
+    home::Home,
+    ort_library::{Found, Libraries},
+    ui::Printer,
+};
 use edgewise_fleet::{
     Adb, AdbRoute, AgentBuild, Blob, Caller, Destination, Device, KnownHosts, LocalRoute, OpenSsh, Place, RegisteredDevice,
     Registry, SshRoute,
 };
-use edgewise_protocol::{BlobId, DeviceDescription, OrtLibrary, Runtime};
+use edgewise_protocol::{BlobId, DeviceDescription, OrtLibrary, Provider, Runtime};
 use edgewise_targets::Profile;
 use sha2::{Digest, Sha256};
 use std::{
@@ -38,7 +44,9 @@ pub(crate) enum RuntimeChoice {
 pub(crate) struct Fleet {
     registry: Registry,
     home: Home,
-    ort: Option<PathBuf>,
+    libraries: Libraries,
+    /// Fetches ONNX Runtime where it is missing.
+    fetches: bool,
     read: Mutex<Files>,
 }
 
@@ -46,7 +54,9 @@ pub(crate) struct Fleet {
 #[derive(Default)]
 struct Files {
     builds: BTreeMap<PathBuf, AgentBuild>,
-    ort: Option<Blob<'static>>,
+    /// Those of the agents folder.
+    folder: Option<Vec<AgentBuild>>,
+    libraries: BTreeMap<PathBuf, Blob<'static>>,
 }
 
 /// A device that answered.
@@ -56,6 +66,8 @@ pub(crate) struct Ready {
     pub(crate) ort: OrtLibrary,
     /// Runtimes to measure with, the profile's favourite first; never empty.
     pub(crate) runtimes: Vec<Runtime>,
+    /// Execution providers to ask ONNX Runtime for.
+    pub(crate) providers: Vec<Provider>,
     pub(crate) threads: u16,
     /// Bytes sent to make it ready.
     pub(crate) bytes_sent: u64,
@@ -65,7 +77,14 @@ impl Fleet {
     /// Reads the registry and looks for ONNX Runtime.
     pub(crate) fn load(home: &Home, devices: Option<&Path>, ort_library: Option<&Path>) -> Result<Self, Failure> {
         let registry = registry(home, devices)?;
-        Ok(Self { registry, home: home.clone(), ort: ort_library::find(ort_library, home)?, read: Mutex::default() })
+        let libraries = Libraries::new(ort_library, home)?;
+        Ok(Self { registry, home: home.clone(), libraries, fetches: false, read: Mutex::default() })
+    }
+
+    /// The same, which fetches ONNX Runtime for devices that could run it and lack it.
+    #[must_use]
+    pub(crate) fn fetching(self, fetches: bool) -> Self {
+        Self { fetches, ..self }
     }
 
     /// The device of this name.
@@ -83,9 +102,14 @@ impl Fleet {
         self.registry.list().into_iter().filter(|d| d.place != Place::Local).collect()
     }
 
+    /// What the device's kind of board needs.
+    pub(crate) fn profile(&self, registered: &RegisteredDevice) -> Result<Profile, Failure> {
+        Ok(Profile::find_in(&registered.target, &self.home.targets)?)
+    }
+
     /// The device and its profile, not connected yet.
     pub(crate) fn device(&self, registered: &RegisteredDevice) -> Result<(Device, Profile), Failure> {
-        let profile = Profile::find(&registered.target)?;
+        let profile = self.profile(registered)?;
         let route: Box<dyn edgewise_fleet::Connect> = match &registered.place {
             Place::Local => Box::new(LocalRoute { agent: local_agent()?, store: self.home.local_store.clone() }),
             Place::Ssh { address, port, identity, ssh_config } => Box::new(SshRoute {
@@ -114,13 +138,13 @@ impl Fleet {
             let triple = profile.triples.first().map_or(HOST_TRIPLE, String::as_str);
             return Ok(vec![self.build(triple, path)?]);
         }
-        let mut out = Vec::new();
-        for entry in std::fs::read_dir(&self.home.agents).into_iter().flatten().flatten() {
-            let path = entry.path().join("device-agent");
-            if path.is_file() {
-                out.push(self.build(&entry.file_name().to_string_lossy(), &path)?);
+        let mut out = {
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            if read.folder.is_none() {
+                read.folder = Some(AgentBuild::all_in(&self.home.agents)?);
             }
-        }
+            read.folder.clone().unwrap_or_default()
+        };
         if let Ok(path) = local_agent() {
             out.push(self.build(HOST_TRIPLE, &path)?);
         }
@@ -138,14 +162,24 @@ impl Fleet {
     }
 
     /// ONNX Runtime's library as a blob.
-    fn ort_blob(&self, library: &Path) -> Result<Blob<'static>, Failure> {
+    fn library_blob(&self, library: &Path) -> Result<Blob<'static>, Failure> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = &read.ort {
+        if let Some(known) = read.libraries.get(library) {
             return Ok(known.clone());
         }
         let blob = blob_of(library)?;
-        read.ort = Some(blob.clone());
+        read.libraries.insert(library.to_owned(), blob.clone());
         Ok(blob)
+    }
+
+    /// Fetches ONNX Runtime for a platform, once for all devices of a fleet.
+    fn fetch_library(&self, triple: &str, printer: Printer) -> Result<Found, Failure> {
+        let _one_at_a_time = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let found @ Found::Library(_) = self.libraries.of(triple)? {
+            return Ok(found);
+        }
+        printer.note(&format!("fetching ONNX Runtime for {triple}"));
+        self.libraries.fetch(triple).map(Found::Library)
     }
 
     /// Connects, puts ONNX Runtime there if it is missing and ours fits, and finds out what can run.
@@ -169,33 +203,69 @@ impl Fleet {
         let (mut device, profile) = self.device(registered)?;
         let hello = device.hello()?;
         let local = registered.place == Place::Local;
-        let mut ort = match (&profile.ort_library, &self.ort) {
+        let mut library = self.libraries.of(&hello.triple)?;
+        let mut ort = match (&profile.ort_library, &library) {
             (Some(path), _) => OrtLibrary::Path(path.clone()),
-            (None, Some(path)) if local => OrtLibrary::Path(path.display().to_string()),
+            (None, Found::Library(path)) if local => OrtLibrary::Path(path.display().to_string()),
             _ => OrtLibrary::Default,
         };
         let mut description = device.describe(&ort)?;
         let mut bytes_sent = 0;
         let wanted = choice != RuntimeChoice::Tract && profile.runtimes.contains(&edgewise_targets::Runtime::Ort);
-        let lacking = wanted && !local && works(&description, Runtime::Ort).is_err() && same_platform(&hello.triple);
-        if let Some(library) = self.ort.as_ref().filter(|_| lacking) {
-            let blob = self.ort_blob(library)?;
-            bytes_sent = device.ensure_blobs(std::slice::from_ref(&blob), &AtomicBool::new(false))?;
-            ort = OrtLibrary::Blob(blob.id);
-            description = device.describe(&ort)?;
+        let lacking = wanted && !local && loads_libraries(&hello.triple) && works(&description, Runtime::Ort).is_err();
+        if lacking && library == Found::Nothing && self.fetches {
+            library = self.fetch_library(&hello.triple, printer)?;
         }
-        let runtimes = choose(&registered.name, &profile, &description, choice, printer)?;
+        match library {
+            Found::Library(path) if lacking => {
+                let blob = self.library_blob(&path)?;
+                bytes_sent = device.ensure_blobs(std::slice::from_ref(&blob), &AtomicBool::new(false))?;
+                ort = OrtLibrary::Blob(blob.id);
+                description = device.describe(&ort)?;
+            }
+            // More to the point than that the device has none of its own.
+            Found::Misfit(why) if wanted && (lacking || local) => {
+                let status = description.runtimes.iter_mut().find(|status| status.runtime == Runtime::Ort);
+                if let Some(problem) = status.and_then(|status| status.problem.as_mut()) {
+                    *problem = why;
+                }
+            }
+            _ => {}
+        }
+        let runtimes = choose(&registered.name, &hello.triple, &profile, &description, choice, printer)?;
         for line in device.take_log() {
             printer.note(&format!("{}: {line}", registered.name));
         }
         let threads = threads.unwrap_or(profile.threads);
-        Ok(Ready { device, description, ort, runtimes, threads, bytes_sent })
+        let providers = profile.providers.iter().copied().map(provider).collect();
+        Ok(Ready { device, description, ort, runtimes, providers, threads, bytes_sent })
     }
+}
+
+/// A profile's execution provider as the agent is asked for it.
+fn provider(of_profile: edgewise_targets::Provider) -> Provider {
+    use edgewise_targets::Provider as P;
+    match of_profile {
+        P::Cpu => Provider::Cpu,
+        P::Cuda => Provider::Cuda,
+        P::TensorRt => Provider::TensorRt,
+        P::Nnapi => Provider::Nnapi,
+        P::Xnnpack => Provider::Xnnpack,
+        P::Acl => Provider::Acl,
+        P::Qnn => Provider::Qnn,
+        P::CoreMl => Provider::CoreMl,
+    }
+}
+
+/// Static agents cannot load ONNX Runtime.
+fn loads_libraries(triple: &str) -> bool {
+    !triple.contains("-musl")
 }
 
 /// The runtimes to measure with.
 fn choose(
     name: &str,
+    triple: &str,
     profile: &Profile,
     description: &DeviceDescription,
     choice: RuntimeChoice,
@@ -203,8 +273,17 @@ fn choose(
 ) -> Result<Vec<Runtime>, Failure> {
     let need = |runtime: Runtime| {
         works(description, runtime).map_err(|why| {
-            Failure::new(exit_code::AGENT, format!("`{name}` cannot run {}: {why}", runtime.name()))
-                .hint("scripts/fetch-onnxruntime fetches the library; --ort-library names one; --runtime tract needs none")
+            let hint = if loads_libraries(triple) {
+                let architecture = triple.split('-').next().unwrap_or_default();
+                format!(
+                    "scripts/fetch-onnxruntime --platform {architecture} fetches the library for this board, or `host deploy \
+                     --fetch-ort`; --ort-library names one; --runtime tract needs none"
+                )
+            } else {
+                let other = triple.replace("musl", "gnu");
+                format!("the static agent runs there; scripts/build-agents {other} makes one for ONNX Runtime; --runtime tract needs none")
+            };
+            Failure::new(exit_code::AGENT, format!("`{name}` cannot run {}: {why}", runtime.name())).hint(hint)
         })
     };
     match choice {
@@ -236,11 +315,6 @@ fn works(description: &DeviceDescription, runtime: Runtime) -> Result<(), String
         None => Err("the agent was built without it".into()),
         Some(status) => status.problem.clone().map_or(Ok(()), Err),
     }
-}
-
-/// Whether a library of the host runs under an agent of this triple.
-fn same_platform(triple: &str) -> bool {
-    triple == HOST_TRIPLE
 }
 
 /// The registry that the user means.

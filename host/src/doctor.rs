@@ -434,4 +434,4 @@ fn software(_health: &Health, description: &DeviceDescription, out: &mut Vec<Fin
 
 #[cfg(test)]
 #[path = "doctor_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 use super::*;
 use std::collections::BTreeMap;
 
-fn healthy() -> Health {
+pub(crate) fn healthy() -> Health {
     Health {
         clusters: vec![ClusterHealth {
             processors: "0-3".into(),
@@ -40,7 +40,7 @@ fn healthy() -> Health {
     }
 }
 
-fn description() -> DeviceDescription {
+pub(crate) fn description() -> DeviceDescription {
     DeviceDescription {
         fingerprint: BTreeMap::new(),
         runtimes: Vec::new(),

@@ -18,6 +18,8 @@ pub(crate) struct Home {
     pub(crate) studies: PathBuf,
     /// Agent builds, `TRIPLE/device-agent`.
     pub(crate) agents: PathBuf,
+    /// The user's own target profiles, `NAME.toml`.
+    pub(crate) targets: PathBuf,
     /// The store of device `local`.
     pub(crate) local_store: PathBuf,
 }
@@ -32,6 +34,7 @@ impl Home {
                 studies: home.join("studies"),
                 agents: home.join("agents"),
                 local_store: home.join("local-device"),
+                targets: home.join("targets"),
                 config: home,
             });
         }
@@ -39,6 +42,7 @@ impl Home {
             .ok_or_else(|| Failure::usage("this account has no home folder").hint("set EDGEWISE_HOME to a folder"))?;
         Ok(Self {
             config: dirs.config_dir().to_owned(),
+            targets: dirs.config_dir().join("targets"),
             cache: dirs.cache_dir().to_owned(),
             studies: dirs.data_dir().join("studies"),
             agents: dirs.data_dir().join("agents"),

@@ -7,7 +7,7 @@ use crate::{
     shipment::Shipment,
     view::{Intervals, Measured, View},
 };
-use edgewise_protocol::{Form as WireForm, Measurement};
+use edgewise_protocol::{Form as WireForm, Measurement, ProviderShare};
 use edgewise_search::{Agreement, Candidate, Energy, Estimate, Form, Record, SentinelPoint, Trial};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -166,12 +166,28 @@ pub(crate) struct MeasurementDocument {
     flags: Vec<String>,
     runtime_version: serde_json::Value,
     threads: serde_json::Value,
+    /// Of ONNX Runtime: who carried out how many nodes, and why somebody else did not.
+    providers: serde_json::Value,
     probe_max_abs_diff: serde_json::Value,
     conditions: serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples_ms: Option<Samples>,
+}
+
+/// What an execution provider of ONNX Runtime did with a model.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProviderDocument {
+    name: String,
+    nodes: u32,
+    problem: Option<String>,
+}
+
+impl From<&ProviderShare> for ProviderDocument {
+    fn from(share: &ProviderShare) -> Self {
+        Self { name: share.name.clone(), nodes: share.nodes, problem: share.problem.clone() }
+    }
 }
 
 /// Raw samples in milliseconds, of all trials in order.
@@ -307,6 +323,7 @@ impl MeasurementDocument {
             flags: of.flags.clone(),
             runtime_version: extra("runtime_version"),
             threads: extra("threads"),
+            providers: extra("providers"),
             probe_max_abs_diff: extra("probe_max_abs_diff"),
             conditions: extra("conditions"),
             context: None,
@@ -351,6 +368,7 @@ pub(crate) fn trial_of(
     let extra = serde_json::json!({
         "runtime_version": found.runtime_version,
         "threads": found.threads,
+        "providers": found.providers.iter().map(ProviderDocument::from).collect::<Vec<_>>(),
         "load_ns": found.load_ns,
         "build_ns": found.build_ns,
         "probe_max_abs_diff": found.probe_max_abs_diff.map(f64::from),

@@ -107,8 +107,8 @@ impl Shipment {
         }
     }
 
-    /// What the device is told to measure, once it has everything for it.
-    fn source(&self, way: Way, form: Form) -> Result<Source, Failure> {
+    /// What the device is told to run, once it has everything for it.
+    pub(crate) fn source(&self, way: Way, form: Form) -> Result<Source, Failure> {
         match (way, &self.recipe) {
             (Way::Recipe, Some(bytes)) => Ok(Source::Recipe { bytes: bytes.clone(), form }),
             _ => Ok(Source::Files(self.files()?.into_iter().map(|(file, _)| file).collect())),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Why a profile could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No profile of that name is built in.
+    /// There is no profile of that name.
     #[error("unknown target `{name}` (known: {})", known.join(", "))]
     Unknown {
         /// The name asked for.
@@ -16,10 +16,20 @@ pub enum Error {
     /// The file could not be read.
     #[error("cannot read the target profile {}", path.display())]
     Read {
-        /// The file.
+        /// The file, or the folder of the user's profiles.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The file is named otherwise than the profile in it.
+    #[error("{} is the profile of `{found}`: `name` must be `{expected}`, as the file is named", path.display())]
+    OtherName {
+        /// The file.
+        path: PathBuf,
+        /// What its name promises.
+        expected: String,
+        /// What it holds.
+        found: String,
     },
     /// The file is not a profile: TOML, a missing or unknown key, a wrong type.
     #[error("bad target profile {origin}")]

@@ -2,11 +2,12 @@
 
 use crate::{
     Adb, AgentBuild, Blob, Caller, DeployReport, Destination, DeviceClient, Endpoint, Error, KnownHosts, LocalTransport, OpenSsh,
-    Remote, SshSession, SshSettings, Transport,
+    Remote, SshSession, SshSettings, Transport, Written,
     bootstrap::{self, Plan},
 };
 use edgewise_protocol::{
-    AgentHello, BlobId, BlobState, DeviceDescription, ErrorCode, Health, MeasureJob, Measurement, OrtLibrary, Progress,
+    AgentHello, BlobId, BlobState, DeviceDescription, ErrorCode, GenerateJob, Generation, Health, MeasureJob, Measurement,
+    OrtLibrary, Progress,
 };
 use edgewise_targets::Profile;
 use std::{
@@ -122,6 +123,7 @@ impl SshRoute {
 
 fn plan(profile: &Profile, builds: &[AgentBuild], store: Option<&String>) -> Plan {
     Plan {
+        target: profile.name.clone(),
         triples: profile.triples.clone(),
         builds: builds.to_vec(),
         dirs: store.map_or_else(|| profile.remote_dirs.clone(), |dir| vec![dir.clone()]),
@@ -274,6 +276,20 @@ impl Device {
             Err(Error::ConnectionLost { .. }) => self.attempt(|client, _| client.measure(job, progress, cancel)),
             outcome => outcome,
         }
+    }
+
+    /// See [`DeviceClient::generate`]. Not repeated: what was written was shown.
+    ///
+    /// # Errors
+    /// As there, and those of connecting.
+    pub fn generate(
+        &mut self,
+        job: &GenerateJob,
+        hear: &mut dyn FnMut(Written<'_>),
+        cancel: &AtomicBool,
+    ) -> Result<Generation, Error> {
+        self.retry(|client, _| client.check())?;
+        self.attempt(|client, _| client.generate(job, hear, cancel))
     }
 
     /// Lines that the agent logged since the last call.

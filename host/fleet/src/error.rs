@@ -1,6 +1,6 @@
 //! One error type for the whole crate: what failed, on which device or host, and what a person can do.
 
-use crate::{AdbProblem, Address, End, KnownKey};
+use crate::{AdbProblem, Address, End, KnownKey, NoBuild};
 use edgewise_protocol::{DecodeError, ErrorCode};
 use std::{io, path::PathBuf, time::Duration};
 
@@ -213,14 +213,38 @@ pub enum Error {
     },
 
     /// None of the agent builds at hand runs on the device.
-    #[error("no agent build for `{device}` ({system}); at hand: {}", if available.is_empty() { "none".into() } else { available.join(", ") })]
-    NoAgentBuild {
-        /// The device.
-        device: String,
-        /// Its system, as it was probed.
-        system: String,
-        /// Triples of the builds at hand, with what each needs.
-        available: Vec<String>,
+    #[error("no agent for `{}` ({}): {}", .0.device, .0.system, .0.reasons())]
+    NoAgentBuild(Box<NoBuild>),
+    /// A build that is not for the processors that its triple names.
+    #[error("agent build {} is {is}, not one for {triple}", path.display())]
+    WrongBuild {
+        /// The build.
+        path: PathBuf,
+        /// What it is.
+        is: String,
+        /// What it was to be.
+        triple: String,
+    },
+    /// A build of which the manifest beside it promises other bytes.
+    #[error(
+        "agent build {} is not what its manifest names: SHA-256 {} ({} bytes) expected, {} ({} bytes) found",
+        path.display(), expected.0, expected.1, found.0, found.1
+    )]
+    BuildChanged {
+        /// The build.
+        path: PathBuf,
+        /// SHA-256 in hexadecimal and bytes, as the manifest has them.
+        expected: (String, u64),
+        /// The same of what is there.
+        found: (String, u64),
+    },
+    /// A manifest of agent builds that makes no sense.
+    #[error("{} is no manifest of agents: {problem}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// Every directory tried forbids running programs.
     #[error("no directory of `{device}` may run programs: {} mounted noexec", dirs.join(", "))]
@@ -373,7 +397,10 @@ impl Error {
             | Self::Identity { .. }
             | Self::ConnectionLost { .. } => Category::Connect,
             Self::HostKeyUnknown { .. } | Self::HostKeyChanged(_) | Self::HostKeyRevoked { .. } => Category::HostKey,
-            Self::NoAgentBuild { .. }
+            Self::NoAgentBuild(_)
+            | Self::WrongBuild { .. }
+            | Self::BuildChanged { .. }
+            | Self::Manifest { .. }
             | Self::NoExec { .. }
             | Self::ReadOnly { .. }
             | Self::NoSpace { .. }
@@ -459,7 +486,16 @@ impl Error {
                 ),
                 None => "if the board was re-imaged, run `host device trust NAME`".into(),
             },
-            Self::NoAgentBuild { .. } => "build it with scripts/build-agent, or name one with `agent` in devices.toml".into(),
+            Self::NoAgentBuild(no) => no.hint(),
+            Self::WrongBuild { triple, .. } => {
+                format!("put a build for {triple} there: scripts/build-agents {triple}; or mend `agent` in devices.toml")
+            }
+            Self::BuildChanged { .. } => {
+                "make it anew: scripts/build-agents; a build of your own goes in another folder, named with \
+                                          `agent` in devices.toml"
+                    .into()
+            }
+            Self::Manifest { .. } => "make it anew: scripts/build-agents; without it the builds are used unchecked".into(),
             Self::NoExec { .. } | Self::ReadOnly { .. } => {
                 "name a directory that may hold programs with `store` in devices.toml".into()
             }

@@ -8,10 +8,12 @@
 
 mod adb;
 mod address;
+mod agents;
 mod bootstrap;
 mod builds;
 mod client;
 mod device;
+mod elf;
 mod error;
 mod glob;
 mod host_key;
@@ -24,10 +26,11 @@ mod transport;
 
 pub use adb::{Adb, AdbProblem, AdbSession};
 pub use address::{Address, Destination};
-pub use bootstrap::{DeployReport, DeviceFacts};
+pub use bootstrap::{Android, DeployReport, DeviceFacts, Mismatch, NoBuild};
 pub use builds::AgentBuild;
-pub use client::{Blob, Caller, Content, DeviceClient};
+pub use client::{Blob, Caller, Content, DeviceClient, Written};
 pub use device::{AdbRoute, Connect, Device, LocalRoute, SshRoute};
+pub use elf::{Arch, Platform};
 pub use error::{Category, Error, MismatchedKey};
 pub use host_key::HostKey;
 pub use known_hosts::{KnownHosts, KnownKey, Verdict};

@@ -20,9 +20,12 @@ pub(crate) struct Args {
     /// Runtime that must work in the end; `auto` takes what does
     #[arg(long, value_enum, default_value = "auto")]
     runtime: RuntimeChoice,
-    /// ONNX Runtime's library for this host's platform
+    /// ONNX Runtime's library for the boards' platform
     #[arg(long, value_name = "FILE")]
     ort_library: Option<PathBuf>,
+    /// Fetch ONNX Runtime for boards that could run it and lack it, from the Python package index
+    #[arg(long, conflicts_with = "ort_library")]
+    fetch_ort: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -44,7 +47,7 @@ struct Deployed {
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let printer = context.printer;
-        let fleet = Fleet::load(&context.home, context.devices.as_deref(), self.ort_library.as_deref())?;
+        let fleet = Fleet::load(&context.home, context.devices.as_deref(), self.ort_library.as_deref())?.fetching(self.fetch_ort);
         let names = self.devices.names(&fleet)?.ok_or_else(|| {
             Failure::usage("which device?").hint("name it with --device, a group with --group, or say --fleet for all boards")
         })?;

@@ -35,7 +35,7 @@ enum Action {
     Doctor {
         /// The device
         name: String,
-        /// ONNX Runtime's library for this host's platform
+        /// ONNX Runtime's library for the device's platform
         #[arg(long, value_name = "FILE")]
         ort_library: Option<PathBuf>,
     },
@@ -117,7 +117,7 @@ impl Args {
 impl Add {
     fn run(self, context: &Context) -> Result<(), Failure> {
         // A mistyped target, address or key is found now, not in the middle of a search.
-        Profile::find(&self.target)?;
+        Profile::find_in(&self.target, &context.home.targets)?;
         let identity =
             self.identity.map(|path| std::path::absolute(&path).map_err(|e| Failure::file("use", &path, &e))).transpose()?;
         if let Some(path) = identity.as_ref().filter(|path| !path.is_file()) {
@@ -191,7 +191,7 @@ fn trust(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
     let Place::Ssh { address, port, ssh_config, .. } = &device.place else {
         return Err(Failure::usage(format!("`{name}` is not reached over SSH and has no host key")));
     };
-    let profile = Profile::find(&device.target)?;
+    let profile = Profile::find_in(&device.target, &context.home.targets)?;
     let ssh = if *ssh_config { OpenSsh::from_env() } else { None };
     let endpoint = Endpoint::resolve(&Destination::parse(address, *port)?, ssh.as_ref(), profile.port)?;
     let hosts = endpoint.hosts(&KnownHosts::in_home(&context.home.config));

@@ -4,6 +4,7 @@ use crate::{
     cli::Context,
     devices::{Fleet, RuntimeChoice},
     doctor::{Finding, Severity, examine, score, verdict},
+    expected,
     failure::Failure,
 };
 use comfy_table::{Table, presets};
@@ -45,7 +46,9 @@ pub(crate) fn run(context: &Context, name: &str, ort_library: Option<&Path>) -> 
     }
     round_trips.sort_by(f64::total_cmp);
     ready.device.close();
-    let findings = examine(&health, &ready.description);
+    let mut findings = examine(&health, &ready.description);
+    findings.extend(expected::compare(&fleet.profile(&registered)?, &health, &ready.description));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let score = score(&findings);
     let document = Document {
         schema: "edgewise.doctor/1",

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     /// Seed of the tokens and of the order
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// ONNX Runtime's library for this host's platform
+    /// ONNX Runtime's library for the device's platform
     #[arg(long, value_name = "FILE")]
     ort_library: Option<PathBuf>,
 }

@@ -9,6 +9,8 @@ pub(crate) mod front;
 pub(crate) mod measure;
 pub(crate) mod prepare;
 pub(crate) mod report;
+pub(crate) mod run;
 pub(crate) mod search;
 mod selection;
 mod studies;
+pub(crate) mod target;

@@ -5,6 +5,7 @@
 use crate::{
     devices::{Fleet, Ready, RuntimeChoice},
     doctor::{self, Finding},
+    exit_code,
     failure::Failure,
     json::trial_of,
     measuring::TrialSpec,
@@ -37,6 +38,7 @@ pub(crate) struct Lane<'a> {
     pub(crate) registered: RegisteredDevice,
     pub(crate) fleet: &'a Fleet,
     pub(crate) choice: RuntimeChoice,
+    pub(crate) allow_emulated: bool,
     pub(crate) threads: Option<u16>,
     pub(crate) printer: Printer,
     pub(crate) freight: &'a Freight<'a>,
@@ -151,6 +153,11 @@ impl Lane<'_> {
 
     fn connect(&self) -> Result<(Ready, Health), Failure> {
         let mut ready = self.fleet.ready(&self.registered, self.choice, self.threads, self.printer)?;
+        if !self.allow_emulated && is_emulated(&ready.description) {
+            let message = format!("`{}` is emulated: its latencies would not be a board's", self.registered.name);
+            return Err(Failure::new(exit_code::MEASUREMENT, message)
+                .hint("--allow-emulated searches on it all the same; each of its measurements carries the flag `emulated`"));
+        }
         let health = ready.device.examine().map_err(|e| Failure::from(e).about(&self.registered.name))?;
         Ok((ready, health))
     }
@@ -279,6 +286,10 @@ impl Lane<'_> {
         }
         Ending::Failed(status, reason)
     }
+}
+
+fn is_emulated(description: &DeviceDescription) -> bool {
+    description.fingerprint.get("emulated").is_some_and(|answer| answer == "yes")
 }
 
 /// Starts a lane on a thread of `scope`; what it says comes with its number.

@@ -9,7 +9,7 @@ mod measured;
 mod study;
 
 pub(crate) use measured::{Intervals, Measured};
-pub(crate) use study::View;
+pub(crate) use study::{ALLOW_EMULATED, View};
 
 #[cfg(test)]
 mod tests;

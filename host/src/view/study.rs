@@ -1,11 +1,14 @@
 //! The study as it was read.
 
 use crate::{failure::Failure, measuring::WorkloadSpec};
+use edgewise_protocol::Flag;
 use edgewise_search::{
     Constraint, Device, Gap, History, Objective, Outcome, Record, Role, Session, Settings, StudyStore, Trial, violation,
 };
 use std::collections::BTreeMap;
 
+/// The study's detail that says whether emulated devices count.
+pub(crate) const ALLOW_EMULATED: &str = "allow_emulated";
 /// The series of the search's own candidates.
 const SEARCH: &str = "search";
 
@@ -71,7 +74,14 @@ impl View {
 
     /// Whether the candidate keeps these limits on a device.
     pub(crate) fn keeps(&self, record: &Record, device: &str, constraints: &[Constraint]) -> bool {
-        violation(constraints, |o| self.value(record, device, o)) <= 0.0
+        violation(constraints, |o| self.value(record, device, o)) <= 0.0 && self.counts(record, device)
+    }
+
+    /// Whether what a device measured may be on its front: an emulator's latencies only if the user said so.
+    fn counts(&self, record: &Record, device: &str) -> bool {
+        let allowed = self.settings.details.get(ALLOW_EMULATED).and_then(serde_json::Value::as_bool).unwrap_or_default();
+        let emulated = Flag::Emulated.name();
+        allowed || !trials(record, device).iter().any(|trial| trial.flags.iter().any(|flag| flag == emulated))
     }
 
     /// What the sampler may know: proposals in order, with the values of `device` as its screening gave them.

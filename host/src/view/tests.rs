@@ -181,3 +181,16 @@ fn devices_are_compared_where_both_measured() {
     view.records[2].trials.retain(|t| t.device == "pi");
     assert_eq!(view.portability().iter().find(|r| r.a == "pi").unwrap().kendall, None, "two are too few");
 }
+
+#[test]
+fn what_an_emulator_measured_is_on_a_front_only_if_the_user_said_so() {
+    let mut view = study();
+    let whole = view.front("pi", &[]).unwrap().ids;
+    assert!(!whole.is_empty());
+    for trial in view.records.iter_mut().flat_map(|r| &mut r.trials).filter(|t| t.device == "pi") {
+        trial.flags.push("emulated".into());
+    }
+    assert_eq!(view.front("pi", &[]).unwrap().ids, [""; 0]);
+    view.settings.details.insert(super::ALLOW_EMULATED.into(), true.into());
+    assert_eq!(view.front("pi", &[]).unwrap().ids, whole);
+}

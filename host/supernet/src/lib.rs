@@ -28,5 +28,5 @@ pub use network::{Network, Observer};
 pub use prepare::{Calibration, Prepared, Step, cache_key, prepare};
 pub use quality::{Evaluation, Quality, evaluate};
 pub use supernet::{SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetwork, SuperNetworkFile, open_artifact};
-pub use text::{Text, Windows};
+pub use text::{Text, TextStream, Windows};
 pub use tokenizers::Tokenizer;

@@ -2,7 +2,9 @@
 
 use crate::Error;
 use sha2::{Digest, Sha256};
-use tokenizers::Tokenizer;
+use tokenizers::{
+    DecodeStream, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer,
+};
 
 /// A text as a model sees it.
 #[derive(Debug, Clone)]
@@ -28,9 +30,7 @@ impl Text {
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer fails on it, [`Error::Vocabulary`] if it gives tokens outside the model.
     pub fn encode(tokenizer: &Tokenizer, text: &str, vocabulary: usize) -> Result<Self, Error> {
-        let encoding = tokenizer
-            .encode_fast(text, true)
-            .map_err(|e| Error::Tokenizer { path: "this model".into(), reason: e.to_string() })?;
+        let encoding = tokenizer.encode_fast(text, true).map_err(|e| failed(&e))?;
         let tokens = encoding.get_ids().to_vec();
         if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocabulary) {
             return Err(Error::Vocabulary { token, vocabulary });
@@ -49,4 +49,54 @@ impl Text {
         let whole: Vec<&[u32]> = self.tokens.chunks_exact(windows.length).take(windows.count).collect();
         Ok(if whole.is_empty() { vec![&self.tokens] } else { whole })
     }
+}
+
+/// Text that comes token by token. A letter may take several tokens: what is given is always whole letters.
+pub struct TextStream<'a> {
+    tokenizer: &'a Tokenizer,
+    decoder: DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>,
+    /// Tokens of which nothing was given yet.
+    held: Vec<u32>,
+}
+
+impl<'a> TextStream<'a> {
+    /// The text that follows these tokens: some tokenizers write a word otherwise at the start of a text.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer fails on them.
+    pub fn after(tokenizer: &'a Tokenizer, prompt: &[u32]) -> Result<Self, Error> {
+        let mut stream = Self { tokenizer, decoder: tokenizer.decode_stream(true), held: Vec::new() };
+        for &token in prompt {
+            stream.push(token)?;
+        }
+        Ok(stream)
+    }
+
+    /// The letters that are whole with one more token; none, if it needs more.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer fails on it.
+    pub fn push(&mut self, token: u32) -> Result<String, Error> {
+        self.held.push(token);
+        match self.decoder.step(token).map_err(|e| failed(&e))? {
+            Some(piece) => {
+                self.held.clear();
+                Ok(piece)
+            }
+            None => Ok(String::new()),
+        }
+    }
+
+    /// At the end: what was held back, with a sign for a letter that never became whole.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer fails on it.
+    pub fn rest(&mut self) -> Result<String, Error> {
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() { Ok(String::new()) } else { self.tokenizer.decode(&held, true).map_err(|e| failed(&e)) }
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Error {
+    Error::Tokenizer { path: "this model".into(), reason: error.to_string() }
 }

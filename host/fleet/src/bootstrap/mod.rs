@@ -4,11 +4,14 @@
 //! fails is the device probed and a build uploaded, to a temporary name that is checked and then renamed: no run ever sees
 //! half a binary, and two hosts may do it at once without a lock.
 
+mod choose;
 mod cleanup;
+mod mismatch;
 mod probe;
 mod start;
 mod upload;
 
-pub use probe::DeviceFacts;
+pub use mismatch::{Mismatch, NoBuild};
+pub use probe::{Android, DeviceFacts};
 pub use start::DeployReport;
 pub(crate) use start::{Plan, install, start};

@@ -1,6 +1,6 @@
-//! One command that asks a device what it is, and the choice of a build from its answers.
+//! One command that asks a device what it is, and the choice of a place from its answers.
 
-use crate::{AgentBuild, Error, builds::parse_version, shell};
+use crate::{Error, builds::parse_version, shell};
 use std::fmt::Write;
 
 pub(super) const BEGIN: &str = "@@EDGEWISE-BEGIN";
@@ -27,6 +27,17 @@ pub(super) struct Dir {
     pub(super) free: Option<u64>,
 }
 
+/// What Android says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Android {
+    /// Its version, such as `14`.
+    pub release: String,
+    /// The device's name by its maker.
+    pub model: String,
+    /// Binary interfaces that its programs may have, the best first, such as `arm64-v8a`.
+    pub abis: Vec<String>,
+}
+
 /// What a device says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceFacts {
@@ -34,10 +45,18 @@ pub struct DeviceFacts {
     pub system: String,
     /// `uname -m`: the kernel's word, which says nothing about the userland.
     pub machine: String,
+    /// The board's name by its device tree, if it has one.
+    pub model: Option<String>,
     /// Bits of the userland's words.
     pub bits: Option<u32>,
-    /// Version of its glibc, if that is its C library.
+    /// Version of its glibc, if it has that.
     pub glibc: Option<(u32, u32)>,
+    /// Whether it has musl's dynamic linker.
+    pub musl: bool,
+    /// What it says if it is Android.
+    pub android: Option<Android>,
+    /// What its first processor can do, in the kernel's words (`asimd`, `vfpv3`, `avx2`); empty where the kernel hides it.
+    pub features: Vec<String>,
     /// Its user's number.
     pub uid: Option<u32>,
     /// Home directory.
@@ -55,8 +74,18 @@ pub(super) fn script(dirs: &[String]) -> String {
     s.push_str("echo system=$(uname -s); echo machine=$(uname -m); ");
     s.push_str("echo bits=$(getconf LONG_BIT 2>/dev/null); echo libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); ");
     // Small systems have no getconf: the fifth byte of a program says its words' size, and ldd is a part of glibc.
-    s.push_str("echo class=$(od -An -tu1 -j4 -N1 /bin/sh 2>/dev/null); ");
+    s.push_str("for f in /bin/sh /system/bin/sh; do if [ -r $f ]; then ");
+    s.push_str("echo class=$(od -An -tu1 -j4 -N1 $f 2>/dev/null); fi; done; ");
     s.push_str("echo \"ldd=$(ldd --version 2>/dev/null | head -n 1)\"; ");
+    s.push_str("for f in /lib/ld-musl-*; do if [ -e \"$f\" ]; then echo musl=1; fi; done; ");
+    s.push_str("if command -v getprop >/dev/null 2>&1; then ");
+    s.push_str("say \"android=$(getprop ro.build.version.release 2>/dev/null)\"; ");
+    s.push_str("say \"abis=$(getprop ro.product.cpu.abilist 2>/dev/null)\"; ");
+    s.push_str("say \"phone=$(getprop ro.product.model 2>/dev/null)\"; fi; ");
+    // With the shell's own words: grep and tr may be missing. The device tree's text ends with a nul, which `read` drops.
+    s.push_str("m=/proc/device-tree/model; if [ -r $m ]; then read -r m < $m; say \"model=$m\"; fi; ");
+    s.push_str("c=/proc/cpuinfo; if [ -r $c ]; then ");
+    s.push_str("while read -r k v; do case \"$k\" in Features|flags) echo \"features=$v\"; break;; esac; done < $c; fi; ");
     s.push_str("echo uid=$(id -u 2>/dev/null); say \"home=$HOME\"; ");
     let _ = write!(s, "for d in {words}; do t=\"$d/.probe-$$\"; f=; ");
     s.push_str("if mkdir -p \"$d\" 2>/dev/null && echo 'exit 7' 2>/dev/null > \"$t\" && [ -s \"$t\" ]; then ");
@@ -91,13 +120,32 @@ pub(super) fn parse(stdout: &[u8]) -> Option<DeviceFacts> {
             "class" => facts.bits = facts.bits.or(bits_of_class(value)),
             "libc" => facts.glibc = value.strip_prefix("glibc ").and_then(parse_version).or(facts.glibc),
             "ldd" => facts.glibc = facts.glibc.or(glibc_of_ldd(value)),
+            "musl" => facts.musl = true,
+            "android" if !value.is_empty() => facts.android.get_or_insert_default().release = value.trim().into(),
+            "abis" if !value.is_empty() => facts.android.get_or_insert_default().abis = words(value, ','),
+            "phone" if !value.is_empty() => facts.android.get_or_insert_default().model = value.trim().into(),
+            "model" => facts.model = Some(value.trim_matches(['\0', ' ']).to_owned()).filter(|model| !model.is_empty()),
+            "features" => facts.features = words(value.trim_start_matches([':', ' ', '\t']), ' '),
             "uid" => facts.uid = value.parse().ok(),
             "home" => value.clone_into(&mut facts.home),
             "dir" => facts.dirs.extend(parse_dir(value)),
             _ => {}
         }
     }
+    if let (None, Some(android)) = (facts.bits, &facts.android) {
+        facts.bits = bits_of_abis(&android.abis);
+    }
     (!facts.machine.is_empty()).then_some(facts)
+}
+
+fn words(text: &str, separator: char) -> Vec<String> {
+    text.split(separator).map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// Android with 64 bits also lists the interfaces of 32.
+fn bits_of_abis(abis: &[String]) -> Option<u32> {
+    let wide = abis.iter().any(|abi| matches!(abi.as_str(), "arm64-v8a" | "x86_64" | "riscv64"));
+    if wide { Some(64) } else { (!abis.is_empty()).then_some(32) }
 }
 
 /// `EI_CLASS` of an ELF file.
@@ -134,60 +182,26 @@ fn parse_dir(value: &str) -> Option<Dir> {
 impl DeviceFacts {
     /// In a few words, for an error's text.
     pub fn describe(&self) -> String {
-        let mut text = format!("{} {}", self.system, self.machine);
+        let mut text = match &self.android {
+            Some(android) => format!("Android {} ({}), {}", android.release, android.model, self.machine),
+            None => format!("{} {}", self.system, self.machine),
+        };
         if let Some(bits) = self.bits {
             let _ = write!(text, ", {bits}-bit userland");
         }
-        match self.glibc {
-            Some((major, minor)) => {
-                let _ = write!(text, ", glibc {major}.{minor}");
-            }
-            None => text.push_str(", no glibc"),
-        }
+        text.push_str(", ");
+        text.push_str(&self.libc());
         text
     }
 
-    /// Whether a build would start here.
-    fn runs(&self, build: &AgentBuild) -> bool {
-        let triple = build.triple();
-        let arch = triple.split('-').next().unwrap_or_default();
-        let is_static = triple.contains("-musl");
-        // A userland of 32 bits on a kernel of 64 lacks the libraries, not the instructions: a static build runs.
-        let wide = self.bits != Some(32) || is_static;
-        let processor = match (arch, self.machine.as_str()) {
-            ("x86_64", "x86_64" | "amd64") | ("aarch64", "aarch64" | "arm64") => wide,
-            ("armv7", "armv7l" | "armv8l") => true,
-            ("armv7", "aarch64" | "arm64") => self.bits == Some(32),
-            _ => false,
-        };
-        let system = match self.system.as_str() {
-            "Linux" => triple.contains("-linux-"),
-            "Darwin" => triple.contains("-darwin"),
-            _ => false,
-        };
-        let libc = match (triple.contains("-gnu"), build.glibc(), self.glibc) {
-            (false, ..) | (true, None, Some(_)) => true,
-            (true, Some(needed), Some(there)) => there >= needed,
-            (true, _, None) => false,
-        };
-        processor && system && libc
-    }
-
-    /// The build to use: the first of the profile's triples that is at hand and runs here. An emulator (`any_processor`)
-    /// runs whatever the profile says.
-    pub(super) fn choose<'a>(
-        &self,
-        device: &str,
-        triples: &[String],
-        builds: &'a [AgentBuild],
-        any_processor: bool,
-    ) -> Result<&'a AgentBuild, Error> {
-        let in_order = triples.iter().flat_map(|triple| builds.iter().filter(move |build| build.triple() == triple));
-        in_order.into_iter().find(|build| any_processor || self.runs(build)).ok_or_else(|| Error::NoAgentBuild {
-            device: device.into(),
-            system: self.describe(),
-            available: builds.iter().map(AgentBuild::describe).collect(),
-        })
+    /// Its C library.
+    pub(super) fn libc(&self) -> String {
+        match self.glibc {
+            Some((major, minor)) => format!("glibc {major}.{minor}"),
+            None if self.musl => "musl".into(),
+            None if self.android.is_some() => "bionic".into(),
+            None => "no glibc".into(),
+        }
     }
 
     /// The first directory that may hold a build of `size` bytes.

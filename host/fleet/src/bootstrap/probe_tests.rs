@@ -6,16 +6,6 @@ fn facts(machine: &str, bits: u32, glibc: Option<(u32, u32)>) -> DeviceFacts {
     DeviceFacts { system: "Linux".into(), machine: machine.into(), bits: Some(bits), glibc, ..DeviceFacts::default() }
 }
 
-fn builds(triples: &[(&str, &str)]) -> Vec<AgentBuild> {
-    let dir = tempfile::tempdir().unwrap();
-    let open = |(triple, content): &(&str, &str)| {
-        let path = dir.path().join(triple);
-        fs::write(&path, content).unwrap();
-        AgentBuild::open(triple, &path).unwrap()
-    };
-    triples.iter().map(open).collect()
-}
-
 #[test]
 fn the_script_runs_here_and_its_answer_is_understood() {
     let dir = tempfile::tempdir().unwrap();
@@ -66,35 +56,44 @@ fn a_system_without_getconf_is_told_by_its_programs() {
 }
 
 #[test]
-fn the_build_fits_processor_userland_and_libc() {
-    let all = builds(&[
-        ("aarch64-unknown-linux-gnu", "GLIBC_2.28\0"),
-        ("aarch64-unknown-linux-musl", ""),
-        ("armv7-unknown-linux-musleabihf", ""),
-        ("x86_64-unknown-linux-gnu", "GLIBC_2.34\0"),
-        ("x86_64-unknown-linux-musl", ""),
-    ]);
-    let triples: Vec<String> = all.iter().map(|build| build.triple().to_owned()).collect();
-    for (device, expected) in [
-        (facts("aarch64", 64, Some((2, 31))), Some("aarch64-unknown-linux-gnu")),
-        (facts("aarch64", 64, Some((2, 27))), Some("aarch64-unknown-linux-musl")),
-        (facts("aarch64", 64, None), Some("aarch64-unknown-linux-musl")),
-        (facts("aarch64", 32, Some((2, 31))), Some("aarch64-unknown-linux-musl")),
-        (facts("armv7l", 32, Some((2, 31))), Some("armv7-unknown-linux-musleabihf")),
-        (facts("armv8l", 32, None), Some("armv7-unknown-linux-musleabihf")),
-        (facts("x86_64", 64, Some((2, 36))), Some("x86_64-unknown-linux-gnu")),
-        (facts("x86_64", 64, Some((2, 31))), Some("x86_64-unknown-linux-musl")),
-        (facts("riscv64", 64, Some((2, 36))), None),
-        (DeviceFacts { system: "Darwin".into(), ..facts("arm64", 64, None) }, None),
-    ] {
-        match (device.choose("d", &triples, &all, false), expected) {
-            (Ok(build), Some(triple)) => assert_eq!(build.triple(), triple, "{device:?}"),
-            (Err(Error::NoAgentBuild { available, .. }), None) => assert_eq!(available.len(), all.len()),
-            (other, _) => panic!("{device:?}: {other:?}"),
-        }
+fn android_tells_what_it_is() {
+    let probe = |lines: &str| parse(format!("{BEGIN}\nsystem=Linux\nmachine=aarch64\n{lines}\n{END}\n").as_bytes()).unwrap();
+    let phone = probe("bits=\nandroid=14\nabis=arm64-v8a,armeabi-v7a,armeabi\nphone=Pixel 7");
+    let android = Android { release: "14".into(), model: "Pixel 7".into(), abis: phone.android.clone().unwrap().abis };
+    assert_eq!(android.abis, ["arm64-v8a", "armeabi-v7a", "armeabi"]);
+    assert_eq!((phone.bits, phone.android.as_ref()), (Some(64), Some(&android)));
+    assert_eq!(phone.describe(), "Android 14 (Pixel 7), aarch64, 64-bit userland, bionic");
+    assert_eq!(probe("android=13\nabis=armeabi-v7a,armeabi\nphone=Go").bits, Some(32));
+    assert_eq!(probe("bits=64\nandroid=13\nabis=armeabi-v7a").bits, Some(64), "what was asked of it outweighs what it lists");
+    let none = probe("android=\nabis=\nphone=");
+    assert_eq!((none.android, none.bits), (None, None));
+}
+
+#[test]
+fn features_and_the_boards_name_are_read_as_kernels_write_them() {
+    let probe = |lines: &str| parse(format!("{BEGIN}\nmachine=armv7l\n{lines}\n{END}\n").as_bytes()).unwrap();
+    let pi =
+        probe("model=Raspberry Pi 2 Model B Rev 1.1\0\nfeatures=: half thumb fastmult vfp edsp neon vfpv3 tls vfpv4\nmusl=1");
+    assert_eq!(pi.model.as_deref(), Some("Raspberry Pi 2 Model B Rev 1.1"));
+    assert_eq!(pi.features.len(), 9);
+    assert!(pi.features.iter().any(|feature| feature == "vfpv3") && pi.musl);
+    assert!(pi.describe().ends_with("musl"), "{}", pi.describe());
+    assert_eq!(probe("model=\nfeatures=").model, None);
+}
+
+/// The script as it runs in every shell that a device may have, on this machine.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn every_shell_reads_the_processors_features() {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap();
+    let expected: Vec<&str> = flags.split_whitespace().filter(|word| *word != ":").collect();
+    for shell in [&["dash"][..], &["bash"], &["mksh"], &["busybox", "sh"]] {
+        let Ok(out) = Command::new(shell[0]).args(&shell[1..]).arg("-c").arg(script(&[])).output() else { continue };
+        let facts = parse(&out.stdout).unwrap_or_else(|| panic!("{shell:?}: {out:?}"));
+        assert_eq!(facts.features, expected, "{shell:?}");
+        assert!(out.stderr.is_empty(), "{shell:?}: {}", String::from_utf8_lossy(&out.stderr));
     }
-    let emulated = facts("x86_64", 64, None).choose("d", &triples, &all, true).unwrap();
-    assert_eq!(emulated.triple(), "aarch64-unknown-linux-gnu");
 }
 
 #[test]
@@ -114,10 +113,10 @@ fn each_reason_for_having_no_place_is_told_apart() {
 
 proptest! {
     #[test]
-    fn hostile_answers_never_panic(lines in proptest::collection::vec("(dir|bits|libc|system|machine|uid)?=?(usable\\||noexec\\|)?[0-9% |./a-z=]{0,30}", 0..12)) {
+    fn hostile_answers_never_panic(lines in proptest::collection::vec("(dir|bits|libc|system|machine|uid|abis|android|model|features|class|ldd)?=?(usable\\||noexec\\|)?[0-9% |./a-z=]{0,30}", 0..12)) {
         let out = format!("{BEGIN}\nmachine=x\n{}\n{END}\n", lines.join("\n"));
         if let Some(facts) = parse(out.as_bytes()) {
-            let _ = facts.place("d", u64::MAX / 2);
+            let _ = (facts.place("d", u64::MAX / 2), facts.describe());
         }
     }
 }

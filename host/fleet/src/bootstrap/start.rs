@@ -1,6 +1,7 @@
 //! Starting the agent, and putting it there first where need be.
 
 use super::{
+    choose::Offer,
     cleanup,
     probe::{self, DeviceFacts},
     upload::upload,
@@ -14,6 +15,8 @@ const PROBE: Duration = Duration::from_secs(30);
 /// What is needed to start an agent on a device.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
+    /// What the user said the device is.
+    pub(crate) target: String,
     /// Builds that may run there, the best first.
     pub(crate) triples: Vec<String>,
     pub(crate) builds: Vec<AgentBuild>,
@@ -81,7 +84,9 @@ pub(crate) fn install<R: Remote>(remote: R, plan: &Plan) -> Result<(R, DeployRep
         action: "look around",
         what: output.describe(),
     })?;
-    let build = facts.choose(&device, &plan.triples, &plan.builds, !plan.runner.is_empty())?;
+    let emulated = !plan.runner.is_empty();
+    let offer = Offer { target: &plan.target, triples: &plan.triples, builds: &plan.builds, emulated };
+    let build = facts.choose(&device, &offer)?;
     let (remote, there) = find_whole(remote, plan, build)?;
     let (remote, base, bytes_sent) = if let Some(base) = there {
         (remote, base, 0)

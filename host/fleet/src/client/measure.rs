@@ -102,6 +102,7 @@ impl DeviceClient {
                     progress(&at);
                 }
                 Some(Answer::Ack(_)) => return Err(self.unexpected("it acknowledged bytes of a measurement")),
+                Some(Answer::Tokens(_)) => return Err(self.unexpected("it measures and sends a text")),
                 None => {}
             }
             let late = Instant::now() >= deadline;
@@ -112,7 +113,7 @@ impl DeviceClient {
     }
 
     /// Has the agent end the worker. A result that was on its way already counts.
-    fn stop(&mut self, id: u32, late: bool, limit: Duration) -> Result<Result<Reply, WireError>, Error> {
+    pub(super) fn stop(&mut self, id: u32, late: bool, limit: Duration) -> Result<Result<Reply, WireError>, Error> {
         self.transport.set_quiet(false);
         self.send(&HostMessage::Cancel { id })?;
         let deadline = Instant::now() + CANCEL;

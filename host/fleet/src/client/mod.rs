@@ -4,9 +4,11 @@
 //! nothing for [`SILENCE`] is given up; one that is timing is left alone until its deadline. After an error that
 //! [`Error::breaks_connection`], the client is of no more use.
 
+mod generate;
 mod measure;
 mod upload;
 
+pub use generate::Written;
 pub use upload::{Blob, Content};
 
 use crate::{End, Error, Event, Exit, SendError, Transport, transport::printable};
@@ -66,6 +68,7 @@ enum Answer {
     Reply(Result<Reply, edgewise_protocol::WireError>),
     Ack(u64),
     Progress(edgewise_protocol::Progress),
+    Tokens(Vec<u32>),
 }
 
 impl DeviceClient {
@@ -279,6 +282,7 @@ impl DeviceClient {
                 Some(AgentMessage::Reply { id, result }) => (id, Answer::Reply(result)),
                 Some(AgentMessage::Ack { id, received }) => (id, Answer::Ack(received)),
                 Some(AgentMessage::Progress { id, progress }) => (id, Answer::Progress(progress)),
+                Some(AgentMessage::Tokens { id, tokens }) => (id, Answer::Tokens(tokens)),
                 Some(AgentMessage::Hello(_)) => return Err(self.unexpected("it greeted twice")),
                 other => {
                     if let Some(AgentMessage::Log(line)) = other {
@@ -367,6 +371,7 @@ impl DeviceClient {
             Reply::Stored => "`stored`",
             Reply::Measured(_) => "a measurement",
             Reply::Examined(_) => "what it found about itself",
+            Reply::Generated(_) => "a text",
         };
         self.unexpected(&format!("it answered with {kind} where something else was asked"))
     }

@@ -28,6 +28,7 @@ fn job(deadline_ms: u32) -> MeasureJob {
         source: Source::Files(Vec::new()),
         runtime: Runtime::Tract,
         ort: OrtLibrary::Default,
+        providers: Vec::new(),
         threads: 1,
         workload: Workload { prompt_tokens: 8, generated_tokens: 4 },
         context: Context::default(),
@@ -55,6 +56,7 @@ fn measurement() -> Measurement {
     Measurement {
         runtime: Runtime::Tract,
         runtime_version: "0".into(),
+        providers: Vec::new(),
         threads: 1,
         ttft: estimate,
         tpot: estimate,

@@ -300,7 +300,7 @@ impl DeviceClient {
                 open.remove(at);
                 self.accept(Err(error)).map(|_| true)
             }
-            Answer::Progress(_) => Err(self.unexpected("it reported progress of an upload")),
+            Answer::Progress(_) | Answer::Tokens(_) => Err(self.unexpected("it reported progress of an upload")),
         }
     }
 }

@@ -31,8 +31,9 @@ sh -c "$5" <&4 2>"$here/err.$$" >"$here/out.$$" &
 child=$!
 cat "$here/out.$$" 4<&- &
 relay=$!
-trap 'exit 1' TERM
-( while [ ! -e "$here/cut" ]; do sleep 0.02; done; kill -TERM $$; kill -KILL $relay $child ) <&- 4<&- >/dev/null 2>&1 &
+# Not waited for any more, or the shell would tell how they ended.
+trap 'kill -KILL $relay $child; exit 1' TERM
+( while [ ! -e "$here/cut" ]; do sleep 0.02; done; kill -TERM $$ ) <&- 4<&- >/dev/null 2>&1 &
 watcher=$!
 wait $child
 status=$?

@@ -237,6 +237,28 @@ fn a_directory_that_forbids_programs_or_writing_is_passed_over() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
+fn a_disk_that_is_full_is_told_with_what_is_missing() {
+    let Some(disk) = Mount::new("size=2m") else { return };
+    let Some(server) = server() else { return };
+    let build = script_agent(&server, &format!("exec cat >/dev/null\n# {}", "x".repeat(3 << 20)));
+    let route = route(&server, build.clone(), Path::new(&disk.folder()));
+    let refused = |free_at_most: u64| {
+        let error = route.deploy("pi").unwrap_err();
+        let Error::NoSpace { dir, needed, free, .. } = &error else { panic!("{error}") };
+        assert!(*dir == disk.folder() && *needed > build.size() && *free <= free_at_most, "{error}");
+        assert!(error.hint().unwrap().contains("free space there"), "{error}");
+        assert!(!Path::new(&disk.folder()).exists(), "nothing stays on a disk that is too small");
+    };
+    refused(2 << 20);
+    // Where not a byte more can be written it is not taken for a directory that forbids writing.
+    let filled =
+        Command::new("sh").arg("-c").arg("cat /dev/zero > \"$0/filler\" 2>/dev/null").arg(disk.0.path()).status().unwrap();
+    assert!(!filled.success());
+    refused(0);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
 fn old_builds_go_when_new_ones_come() {
     let Some(server) = server() else { return };
     let store = server.path("d");

@@ -4,4 +4,5 @@ mod adb;
 mod boards;
 mod common;
 mod config;
+mod doctored;
 mod ssh;

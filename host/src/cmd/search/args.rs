@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// Precision of the weights [default: fp32]
     #[arg(long, value_parser = ["fp32"])]
     pub(super) precision: Option<String>,
-    /// ONNX Runtime's library for this host's platform
+    /// ONNX Runtime's library for the device's platform
     #[arg(long, value_name = "FILE")]
     pub(super) ort_library: Option<PathBuf>,
     /// Trials of each candidate on the front at least, and as many as it takes to decide; 1 leaves it at the screening
@@ -88,6 +88,9 @@ pub(crate) struct Args {
     /// Measure energy where a device has a meter: a run of its own in each trial
     #[arg(long)]
     pub(super) energy: bool,
+    /// Measure on emulated devices, too: the latencies are the emulator's, and the study is of no use for real boards
+    #[arg(long)]
+    pub(super) allow_emulated: bool,
     /// Once one device is through, give the others this long, in minutes [default: as long as they take]
     #[arg(long, value_name = "MINUTES")]
     pub(super) patience: Option<u32>,

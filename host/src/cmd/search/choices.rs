@@ -7,6 +7,7 @@ use crate::{
     failure::Failure,
     measuring::WorkloadSpec,
     model::DEMO,
+    view::ALLOW_EMULATED,
 };
 use edgewise_search::{DIAGONAL_LOCAL, Device as StoredDevice, Objective, Settings, Shape, Space, parse_objectives};
 use edgewise_supernet::SuperNetwork;
@@ -31,6 +32,7 @@ pub(super) struct Choices {
     pub(super) text: Option<PathBuf>,
     pub(super) calibration: Option<PathBuf>,
     pub(super) space: String,
+    pub(super) allow_emulated: bool,
 }
 
 impl Args {
@@ -77,6 +79,7 @@ impl Args {
             text: file(&self.text, "text")?,
             calibration: file(&self.calibration, "calibration")?,
             space: self.space.clone().or_else(|| detail(before, "space")).unwrap_or_else(|| "default".to_owned()),
+            allow_emulated: self.allow_emulated || detail(before, ALLOW_EMULATED).unwrap_or_default(),
         })
     }
 
@@ -112,6 +115,7 @@ impl Args {
             "threads": choices.threads,
             "precision": "fp32",
             "space": choices.space,
+            ALLOW_EMULATED: choices.allow_emulated,
             "program": concat!("edgewise ", env!("CARGO_PKG_VERSION")),
         });
         let serde_json::Value::Object(details) = details else { unreachable!("an object was written") };

@@ -4,15 +4,14 @@ use super::{Args, opening::Opening, shown::Shown};
 use crate::{
     cli::Context,
     devices::Fleet,
-    exit_code,
     failure::Failure,
+    interrupt::interruptible,
     json::{Missing, SearchDocument, Timing},
     measuring::{SEARCH_PLAN, TrialSpec},
     model,
     scratch::Scratch,
     search::{Dispatcher, Evaluator, Lane},
     shipment::Freight,
-    ui::Printer,
     view::View,
 };
 use edgewise_protocol::{Context as Lengths, Form, Runtime};
@@ -21,10 +20,7 @@ use edgewise_supernet::Windows;
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -76,6 +72,7 @@ impl Args {
             registered: device.clone(),
             fleet: &fleet,
             choice: choices.runtime,
+            allow_emulated: choices.allow_emulated,
             threads: choices.threads,
             printer,
             freight: &freight,
@@ -170,23 +167,6 @@ fn chosen_runtimes(study: &dyn StudyStore) -> Result<BTreeMap<String, Runtime>, 
     let measured = view.baseline().map(|b| &b.trials[..]).unwrap_or_default();
     let known = |name: &str| [Runtime::Ort, Runtime::Tract].into_iter().find(|r| r.name() == name);
     Ok(measured.iter().filter_map(|t| Some((t.device.clone(), known(&t.runtime)?))).collect())
-}
-
-/// Sets a flag on the first Ctrl-C; the second ends the program.
-fn interruptible(printer: Printer) -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let handler = move || {
-        if set.swap(true, Ordering::SeqCst) {
-            #[expect(clippy::exit, reason = "the user asked twice; what is stored is durable already")]
-            std::process::exit(i32::from(exit_code::INTERRUPTED));
-        }
-        printer.note("stopping; press Ctrl-C again to stop at once");
-    };
-    if ctrlc::set_handler(handler).is_err() {
-        printer.warn("Ctrl-C will end the program at once");
-    }
-    flag
 }
 
 /// Adds how to go on, if there is something to go on with.
