@@ -34,9 +34,10 @@ enum Command {
         /// of 8 GiB and half of what the disk has free with an empty store]
         #[arg(long, value_name = "BYTES")]
         store_budget: Option<u64>,
-        /// Emulator command that this program itself was started with, for starting workers the same way
-        #[arg(long, env = "EDGEWISE_RUNNER", default_value = "", hide_default_value = true, value_name = "COMMAND")]
-        runner: String,
+        /// A word of the emulator's command that this program itself was started with, for starting workers the same way; once
+        /// for each word
+        #[arg(long, allow_hyphen_values = true, value_name = "WORD")]
+        runner: Vec<String>,
         /// What stands for `/` where sensors are read
         #[arg(long, env = "EDGEWISE_SENSORS_ROOT", default_value = "/", hide = true, value_name = "DIR")]
         sensors_root: PathBuf,

@@ -135,8 +135,13 @@ impl Fleet {
     /// Agent builds at hand: the device's own, the one beside this program, and those in the agents folder.
     fn builds(&self, registered: &RegisteredDevice, profile: &Profile) -> Result<Vec<AgentBuild>, Failure> {
         if let Some(path) = &registered.agent {
-            let triple = profile.triples.first().map_or(HOST_TRIPLE, String::as_str);
-            return Ok(vec![self.build(triple, path)?]);
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = read.builds.get(path).filter(|known| profile.triples.iter().any(|t| t == known.triple())) {
+                return Ok(vec![known.clone()]);
+            }
+            let build = AgentBuild::recognise(path, &profile.triples)?;
+            read.builds.insert(path.clone(), build.clone());
+            return Ok(vec![build]);
         }
         let mut out = {
             let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,12 @@ pub const ONNX_RUNTIME: &str = "ORT_DYLIB_PATH";
 pub const SMOLLM2: &str = "EDGEWISE_TEST_SMOLLM2";
 /// Variable that names Debian Policy as text; `scripts/fetch-policy-text` prints its path.
 pub const POLICY_TEXT: &str = "EDGEWISE_TEST_POLICY";
+/// Variable that names a folder of agents that `scripts/build-agents` made.
+pub const AGENTS: &str = "EDGEWISE_TEST_AGENTS";
+/// Variable that names ONNX Runtime's library for aarch64.
+pub const ONNX_RUNTIME_AARCH64: &str = "EDGEWISE_TEST_ORT_AARCH64";
+/// Where Debian's cross packages put the libraries of an aarch64 system.
+pub const SYSROOT_AARCH64: &str = "/usr/aarch64-linux-gnu";
 /// Names under which a headless browser is installed.
 pub const CHROMIUM: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// A library that, preloaded, gives a program another wall clock.
@@ -29,6 +35,16 @@ pub fn file_from(variable: &str) -> Option<PathBuf> {
         return None;
     };
     assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
+    Some(path)
+}
+
+/// The folder that an environment variable names; likewise.
+pub fn folder_from(variable: &str) -> Option<PathBuf> {
+    let Some(path) = std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from) else {
+        skip(&format!("{variable} is not set"));
+        return None;
+    };
+    assert!(path.is_dir(), "{variable} names {}, which is no folder", path.display());
     Some(path)
 }
 

@@ -19,7 +19,10 @@ mod tmpfs;
 
 pub use checkpoint::{Checkpoint, Edit, demo_folder, variant_config};
 pub use edgewise_search::Trial;
-pub use fixture::{CHROMIUM, FAKE_CLOCK, ONNX_RUNTIME, POLICY_TEXT, SMOLLM2, file_from, skip, tool};
+pub use fixture::{
+    AGENTS, CHROMIUM, FAKE_CLOCK, ONNX_RUNTIME, ONNX_RUNTIME_AARCH64, POLICY_TEXT, SMOLLM2, SYSROOT_AARCH64, file_from,
+    folder_from, skip, tool,
+};
 pub use gguf::write_gguf;
 pub use home::{Call, Home, Run, Running};
 pub use json::{count, find, ids, list, number, object_keys, text, without_intervals};

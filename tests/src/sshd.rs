@@ -116,9 +116,14 @@ impl Sshd {
     /// Registers it under this name as a board of its own, reached through `port`, whose key is trusted already: with a store
     /// of its own, and a lease of its own, since it shares this machine with others. `more` are further lines of its entry.
     pub fn board(&self, home: &Home, name: &str, port: u16, more: &str) -> PathBuf {
+        self.board_of(home, name, "linux-x86_64", port, more)
+    }
+
+    /// The same for a board of another target than this machine's.
+    pub fn board_of(&self, home: &Home, name: &str, target: &str, port: u16, more: &str) -> PathBuf {
         let store = home.path(name);
         let entry = format!(
-            "[device.{name}]\ntarget = \"linux-x86_64\"\naddress = {:?}\nport = {port}\nidentity = {:?}\nssh_config = false\n\
+            "[device.{name}]\ntarget = {target:?}\naddress = {:?}\nport = {port}\nidentity = {:?}\nssh_config = false\n\
              lease = {:?}\nstore = {:?}\n{more}\n",
             self.address(),
             self.path("user").display().to_string(),

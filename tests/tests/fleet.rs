@@ -150,12 +150,15 @@ fn a_board_that_comes_late_measures_what_the_others_did() {
     let study = home.path("late.study");
     let _turn = measuring();
     home.host("deploy --device nano --device pi1 --runtime tract").run().ok();
-    // Each step of the way to it takes a second and a half.
-    boards.line.slow(Duration::from_millis(750), 0);
+    // Two attempts fall silent, and each step of the third takes a second.
+    boards.line.after(Towards::Device, 100, Fault::Stall);
+    boards.line.after(Towards::Device, 200, Fault::Stall);
+    boards.line.slow(Duration::from_millis(500), 0);
     let mut running =
         home.host("search --json-lines --budget 5 --device pi1 --device nano").words(ONCE).arg("--study").arg(&study).start();
     let baseline = running.json_line();
     assert_eq!(names(&baseline, "/measurements", "/device"), ["pi1"], "the search began without the other board");
+    assert_eq!(boards.line.fired(), 2);
     boards.line.slow(Duration::ZERO, 0);
     let run = running.finish().checked();
     let document: Value = serde_json::from_str(run.stdout.lines().last().expect("there is a document")).expect("JSON");

@@ -66,16 +66,6 @@ fn what_cannot_be_written_is_said() {
     run(&home, &artifact, "x", "").run().fails_unhinted(31).says(&["tokenizer.json"]);
 }
 
-#[test]
-fn a_reader_who_has_seen_enough_ends_the_text() {
-    let home = Home::with_demo();
-    let artifact = artifact(&home);
-    let running = run(&home, &artifact, "To be", "--max-tokens 200").start();
-    running.signal(libc::SIGINT);
-    let ended = running.finish();
-    assert!(ended.status.success() || ended.status.code() == Some(130), "{ended:?}");
-}
-
 /// The real model with the real runtime.
 #[test]
 fn smollm2_knows_the_capital_of_france() {

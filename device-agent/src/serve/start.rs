@@ -32,8 +32,8 @@ pub struct ServeOptions {
     pub store: PathBuf,
     /// Bytes of blobs at most; `None` for the smaller of 8 GiB and half of what the disk has free with an empty store.
     pub budget: Option<u64>,
-    /// Command line that workers are started through; empty where this program runs natively.
-    pub runner: String,
+    /// Words of the command that workers are started through; none where this program runs natively.
+    pub runner: Vec<String>,
     /// What stands for `/` where sensors are read.
     pub sensors: PathBuf,
 }
@@ -48,7 +48,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { store, budget, runner, sensors } = options;
     let output = Output::new(sys::take_stdout().map_err(ServeError::Connection)?);
     let store = Store::open(&store, budget)?;
-    let launcher = Launcher::new(&runner).map_err(ServeError::Connection)?;
+    let launcher = Launcher::new(runner).map_err(ServeError::Connection)?;
     let shared = Arc::new(Shared { store, launcher, output, device: Device::new(sensors), claim: OnceLock::new() });
     shared.output.greet(&AgentMessage::Hello(AgentHello {
         oldest: PROTOCOL_OLDEST,

@@ -23,12 +23,11 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// Workers are started through `runner`, a command line whose last argument is a program; empty for none.
+    /// Workers are started through `runner`, the words of a command whose next argument is a program; empty for none.
     ///
     /// # Errors
     /// If the path of this program cannot be found.
-    pub(crate) fn new(runner: &str) -> std::io::Result<Self> {
-        let runner: Vec<String> = runner.split_whitespace().map(str::to_owned).collect();
+    pub(crate) fn new(runner: Vec<String>) -> std::io::Result<Self> {
         // The link works even after the file was replaced or removed; an emulator needs the path itself.
         let program = if runner.is_empty() { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
         Ok(Self { program, runner })

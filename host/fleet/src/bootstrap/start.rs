@@ -60,8 +60,10 @@ impl Plan {
         let builds = self.candidates().map(|build| shell::quote(&build.directory())).collect::<Vec<_>>().join(" ");
         format!(
             "for d in {dirs}; do for b in {builds}; do a=\"$d/$b/device-agent\"; if [ -x \"$a\" ]; then exec {}\"$a\" serve \
-             --store \"$d/store\"; fi; done; done; exit 127",
-            self.runner_words()
+             --store \"$d/store\"{}; fi; done; done; exit 127",
+            self.runner_words(),
+            // The agent starts its workers the same way.
+            self.runner.iter().map(|word| format!(" {}", shell::quote(&format!("--runner={word}")))).collect::<String>(),
         )
     }
 }

@@ -85,7 +85,7 @@ fn a_board_of_another_kind_than_was_said() {
     let Some(server) = server() else { return };
     let route = SshRoute {
         profile: Profile::find("jetson").unwrap(),
-        ..route(&server, script_agent(&server, ""), Path::new("/nowhere/store"))
+        ..route(&server, script_agent(&server, ""), Path::new("/proc/nowhere/store"))
     };
     let (no, hint) = refused(&route);
     let [Mismatch::Target { target, is_for, device }] = &no.reasons[..] else { panic!("{no:?}") };
