@@ -25,6 +25,11 @@ def is_static(triple):
     return "-musl" in triple
 
 
+def zig_targets(triples):
+    """The arguments that name targets, those for glibc with the version that zig links against."""
+    return [word for triple in triples for word in ("--target", triple if is_static(triple) else f"{triple}.{GLIBC}")]
+
+
 def own_startup(triple):
     """A standard library from its sources comes without the C library's startup files: zig has them."""
     return ["-Clink-self-contained=no"] if is_static(triple) else []
@@ -55,6 +60,8 @@ class Way:
 
     name = ""
     install = ""
+    # Whether one call builds for several triples.
+    takes_several = True
 
     def problem(self, triple):
         """Why it cannot be used for a triple, or None."""
@@ -67,8 +74,8 @@ class Way:
         """What builds, in one line."""
         raise NotImplementedError
 
-    def command(self, triple):
-        """The words up to and with the target."""
+    def command(self, triples):
+        """The words up to and with the targets."""
         raise NotImplementedError
 
     def environment(self, flags):
@@ -89,6 +96,7 @@ class Cross(Way):
 
     name = "cross"
     install = "cargo install cross, and Docker or Podman"
+    takes_several = False
 
     def problem(self, triple):
         if shutil.which("cross") is None:
@@ -100,8 +108,8 @@ class Cross(Way):
     def describe(self):
         return f"{(output('cross', '--version') or 'cross').splitlines()[0]}, {output('rustc', '--version')}"
 
-    def command(self, triple):
-        return ["cross", "build", "--target", triple]
+    def command(self, triples):
+        return ["cross", "build", "--target", triples[0]]
 
     def environment(self, flags):
         # Containers get variables that Cross.toml lets through.
@@ -135,9 +143,9 @@ class Zigbuild(Way):
     def describe(self):
         return f"{output('cargo-zigbuild', '--version') or 'cargo-zigbuild'}, {output('rustc', '--version')}"
 
-    def command(self, triple):
-        own = [] if self.has_std(triple) else BUILD_STD
-        return ["cargo", "zigbuild", *own, "--target", triple if is_static(triple) else f"{triple}.{GLIBC}"]
+    def command(self, triples):
+        own = [] if all(self.has_std(triple) for triple in triples) else BUILD_STD
+        return ["cargo", "zigbuild", *own, *zig_targets(triples)]
 
     def environment(self, flags):
         return super().environment(flags) | {"RUSTC_BOOTSTRAP": "1"}
@@ -181,6 +189,19 @@ class Debian(Way):
         others = [set(versions(package)) for package in DEBIAN_PACKAGES[1:]]
         return next((v for v in versions(DEBIAN_PACKAGES[0]) if all(v in other for other in others)), None)
 
+    @staticmethod
+    def depends(package, *options):
+        """The libraries that a package depends on."""
+        lines = (output("apt-cache", "depends", "--important", *options, package) or "").splitlines()
+        words = {line.split(":", 1)[1].strip() for line in lines if "Depends:" in line}
+        return {word for word in words if word.startswith(("lib", "zlib"))}
+
+    @staticmethod
+    def installed():
+        """The packages that this system has."""
+        lines = (output("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n") or "").splitlines()
+        return {line.split()[0] for line in lines if line.endswith(" installed")}
+
     def prepare(self):
         if self.compiler.exists():
             return
@@ -191,32 +212,32 @@ class Debian(Way):
         packages.mkdir(parents=True)
         wanted = [f"{package}={version}" for package in DEBIAN_PACKAGES]
         # The libraries that the compiler itself consists of, with their version where they have the same.
-        depends = output("apt-cache", "depends", f"{DEBIAN_PACKAGES[1]}={version}") or ""
-        shared = [w.split()[1] for w in depends.splitlines() if w.strip().startswith("Depends: libstd-rust-web-")]
+        shared = [p for p in self.depends(f"{DEBIAN_PACKAGES[1]}={version}") if p.startswith("libstd-rust-web-")]
         wanted += [f"{package}={version}" for package in shared]
-        for package in shared:
-            depends = output("apt-cache", "depends", f"{package}={version}") or ""
-            wanted += [w.split()[1] for w in depends.splitlines() if w.strip().startswith("Depends: libllvm")]
+        llvm = {p for package in shared for p in self.depends(f"{package}={version}") if p.startswith("libllvm")}
+        # What LLVM needs is on most systems, but not on one that was just installed.
+        wanted += sorted(llvm | {p for package in llvm for p in self.depends(package, "--recurse")} - self.installed())
         run(["apt-get", "download", "-q", *wanted], cwd=packages)
         for package in sorted(packages.glob("*.deb")):
             run(["dpkg", "-x", package, self.root])
         shutil.rmtree(packages)
         run([sys.executable, "-m", "venv", self.folder / "python"])
         run([self.folder / "python/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *ZIG])
-        libraries = self.root / "usr/lib/x86_64-linux-gnu"
+        libraries = ":".join(str(self.root / part / "x86_64-linux-gnu") for part in ("usr/lib", "lib"))
         script = f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}" exec "{self.root}/usr/bin/rustc" "$@"\n'
         # Last: its being there says that all of it is.
         partial = self.folder / "rustc.part"
         partial.write_text(script)
         partial.chmod(0o755)
+        run([partial, "--version"])
         partial.rename(self.compiler)
 
     def describe(self):
         zigbuild = output(self.folder / "python/bin/cargo-zigbuild", "--version") or "cargo-zigbuild"
         return f"{zigbuild}, Debian's {output(self.compiler, '--version')}"
 
-    def command(self, triple):
-        return ["cargo", "zigbuild", *BUILD_STD, "--target", triple if is_static(triple) else f"{triple}.{GLIBC}"]
+    def command(self, triples):
+        return ["cargo", "zigbuild", *BUILD_STD, *zig_targets(triples)]
 
     def environment(self, flags):
         path = f"{self.folder / 'python/bin'}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -153,3 +153,30 @@ fn an_ssh_agent_opens_the_door() {
     let deploy = home.host("deploy --device board").env("SSH_AUTH_SOCK", strange.socket());
     deploy.run().fails(10).says(&["authorized_keys"]);
 }
+
+#[test]
+fn targets_can_be_the_users_own() {
+    let home = Home::new();
+    let built_in = home.host("target list --json").run().checked().json();
+    assert_eq!(text(&built_in, "/schema"), "edgewise.targets/1");
+    let names =
+        |document: &Value| -> Vec<String> { list(document, "/targets").iter().map(|t| text(t, "/name").to_owned()).collect() };
+    for name in ["local", "raspberry-pi", "raspberry-pi-32", "jetson", "android", "linux-x86_64", "linux-aarch64"] {
+        assert!(names(&built_in).iter().any(|n| n == name), "{built_in}");
+    }
+    home.host("target list").run().checked().says(&["targets"]);
+
+    home.file(
+        "targets/toaster.toml",
+        "name = \"toaster\"\ndescription = \"a toaster\"\ntriples = [\"armv7-unknown-linux-musleabihf\"]\nruntimes = [\"tract\"]\n\
+         threads = 2\nport = 2222\nciphers = []\nremote_dirs = [\"/data/edgewise\"]\n",
+    );
+    let with = home.host("target list --json").run().checked().json();
+    let toaster = list(&with, "/targets").iter().find(|t| text(t, "/name") == "toaster").expect("it is listed");
+    assert!(text(toaster, "/file").ends_with("targets/toaster.toml"), "{toaster}");
+    home.host("device add kitchen --target toaster --address me@kitchen").run().ok();
+    home.host("device add bath --target bathtub --address me@bath").run().fails_unhinted(2).says(&["bathtub", "toaster"]);
+    home.file("targets/toaster.toml", "name = \"toaster\"\nthreads = \"many\"\n");
+    home.host("deploy --device kitchen").run().fails_unhinted(2).says(&["toaster.toml"]);
+    home.host("target list").run().fails_unhinted(2).says(&["toaster.toml"]);
+}

@@ -2,8 +2,8 @@
 //! and made to write, through the same commands as a board.
 
 use edgewise_tests::{
-    AGENTS, Home, ONCE, ONNX_RUNTIME_AARCH64, SYSROOT_AARCH64, Sshd, count, file_from, folder_from, ids, list, measuring, number,
-    skip, text, tool,
+    AGENTS, Home, ONNX_RUNTIME_AARCH64, SYSROOT_AARCH64, Sshd, count, file_from, folder_from, ids, list, measuring, number, skip,
+    text, tool,
 };
 use serde_json::Value;
 use std::{
@@ -53,7 +53,8 @@ impl Board {
 
         let study = home.path("refused.study");
         let search = |device: &str, study: &Path, more: &str| {
-            let call = home.host("search --json --sampler random --budget 3 --workload prompt=16,gen=8 --trials 1");
+            // An emulated token takes as long as hundreds of them do here: the phases of a trial follow the prefill's time.
+            let call = home.host("search --json --sampler random --budget 3 --workload prompt=1,gen=2 --trials 1");
             call.words(more).words("--device").words(device).arg("--study").arg(study)
         };
         // An emulator's latencies are nobody's, unless they are asked for.
@@ -78,17 +79,12 @@ impl Board {
         let artifact = home.path("artifact");
         home.host("export").arg(&study).words("baseline -o").arg(&artifact).run().ok();
         let write = |device: &str, words: &str| -> Value {
-            let call = home.host("run --json --max-tokens 16 --device").words(device).words(words);
+            let call = home.host("run --json --max-tokens 6 --device").words(device).words(words);
             call.arg(&artifact).arg("But soft, what light").run().checked().json()
         };
         let (here, there) = (write("local", "--runtime tract"), write("board", words));
         assert_eq!(text(&there, "/text"), text(&here, "/text"));
-        assert!(there["emulated"] == true && here["emulated"] == false && count(&there, "/tokens") == 16, "{there}");
-
-        // A result of an emulator can be had, and says what it is.
-        let measured = home.host("measure --json --trials 1 --workload prompt=16,gen=8 --device board").words(words);
-        let measured = measured.arg(&artifact).run().checked().json();
-        assert!(list(&measured, "/measurements/0/flags").iter().any(|flag| flag == "emulated"), "{measured}");
+        assert!(there["emulated"] == true && here["emulated"] == false && count(&there, "/tokens") == 6, "{there}");
     }
 }
 
@@ -140,8 +136,6 @@ fn an_agent_for_64_bit_arm_with_onnx_runtime() {
     let Some(board) = Board::new(triple, "[\"ort\", \"tract\"]", runner) else { return };
     let library = library.display();
     board.goes_through(triple, "ort", &format!("--runtime ort --ort-library {library}"));
-    let run = board.home.host(&format!("search --device board --allow-emulated --budget 1 {ONCE}")).run().checked();
-    run.says(&["study:"]);
     // A library for another processor is named as such, and nothing is sent.
     let own = edgewise_tests::host();
     let run = board.home.host("deploy --device board --runtime ort --ort-library").arg(own).run();

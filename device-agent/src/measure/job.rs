@@ -59,8 +59,7 @@ pub(super) mod tests {
     use super::*;
     use edgewise_onnx::MAX_RECIPE_BYTES;
     use edgewise_protocol::{
-        ArtifactFile, BlobId, Context, Form, Gate, MeasurePlan, OrtLibrary, Probe, ProbePoint, Runtime, Source,
-        Workload,
+        ArtifactFile, BlobId, Context, Form, Gate, MeasurePlan, OrtLibrary, Probe, ProbePoint, Runtime, Source, Workload,
     };
 
     pub(in crate::measure) fn job() -> MeasureJob {
