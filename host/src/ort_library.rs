@@ -115,13 +115,10 @@ impl Libraries {
         };
         let output = command.output().map_err(|e| cannot(format!("sh: {e}")))?;
         let path = String::from_utf8_lossy(&output.stdout).lines().last().map(PathBuf::from);
-        match path.filter(|path| output.status.success() && path.is_file()) {
-            Some(path) => Ok(path),
-            None => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                Err(cannot(said.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")))
-            }
-        }
+        path.filter(|path| output.status.success() && path.is_file()).ok_or_else(|| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            cannot(said.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))
+        })
     }
 }
 

@@ -55,10 +55,13 @@ pub(super) mod tests {
         }
     }
 
+    /// What is wrong with a job, and a word of what is said of it.
+    type Change = (fn(&mut GenerateJob), &'static str);
+
     #[test]
     fn jobs_that_make_no_sense_are_refused() {
         check_job(&job()).unwrap();
-        let changes: [(fn(&mut GenerateJob), &str); 12] = [
+        let changes: [Change; 12] = [
             (|j| j.prompt.clear(), "no tokens"),
             (|j| j.max_tokens = 0, "no tokens are asked for"),
             (|j| j.max_tokens = u32::MAX, "too long"),

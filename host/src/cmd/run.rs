@@ -243,12 +243,16 @@ fn tpot_ms(made: &Generation) -> Option<f64> {
 }
 
 fn summary(made: &Generation) -> String {
-    let mut out = format!("{} tokens, the first after {:.0} ms", made.tokens, made.prefill_ns as f64 / 1e6);
-    if let Some(ms) = tpot_ms(made) {
-        out += &format!(", then {:.1} tokens/s", 1e3 / ms);
-    }
-    out += &format!(" ({} {}, {} threads", made.runtime.name(), made.runtime_version, made.threads);
-    out + if made.emulated { ", emulated)" } else { ")" }
+    let speed = tpot_ms(made).map(|ms| format!(", then {:.1} tokens/s", 1e3 / ms)).unwrap_or_default();
+    format!(
+        "{} tokens, the first after {:.0} ms{speed} ({} {}, {} threads{})",
+        made.tokens,
+        made.prefill_ns as f64 / 1e6,
+        made.runtime.name(),
+        made.runtime_version,
+        made.threads,
+        if made.emulated { ", emulated" } else { "" },
+    )
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

@@ -63,7 +63,7 @@ impl Plan {
              --store \"$d/store\"{}; fi; done; done; exit 127",
             self.runner_words(),
             // The agent starts its workers the same way.
-            self.runner.iter().map(|word| format!(" {}", shell::quote(&format!("--runner={word}")))).collect::<String>(),
+            self.runner.iter().map(|word| " ".to_owned() + &shell::quote(&format!("--runner={word}"))).collect::<String>(),
         )
     }
 }
