@@ -1,7 +1,8 @@
 //! The Edgewise agent: keeps artifacts on a device, runs them, times them.
 //!
 //! Contract: a host speaks `edgewise-protocol` with [`serve`] over standard input and output. The serving process is small
-//! and runs no model: each measurement and each text has a worker process of its own, so that whatever a runtime does to it is a result.
+//! and runs no model: each measurement and each text has a worker process of its own, so that whatever a runtime does to it is
+//! a result.
 //! Nothing on the device outlives the connection but the store, and the store can be thrown away.
 //!
 //! For Linux and Android.

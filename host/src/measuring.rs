@@ -51,8 +51,8 @@ pub(crate) struct TrialSpec {
 
 /// Making an artifact from its recipe, loading it, and everything else that is not bounded by the plan.
 const SLACK_MS: u32 = 300_000;
-/// The wait for another host that measures on the same device.
-const LEASE_MS: u32 = 30 * 60_000;
+/// The wait for another host that uses the same device, in milliseconds.
+pub(crate) const LEASE_MS: u32 = 30 * 60_000;
 
 impl TrialSpec {
     /// For a device on which a prefill of the full network takes so long: time enough for the least number of samples on a

@@ -65,20 +65,6 @@ impl Provider {
             Self::CoreMl => "CoreML",
         }
     }
-
-    /// The name by which ONNX Runtime knows it.
-    pub fn ort_name(self) -> &'static str {
-        match self {
-            Self::Cpu => "CPUExecutionProvider",
-            Self::Cuda => "CUDAExecutionProvider",
-            Self::TensorRt => "TensorrtExecutionProvider",
-            Self::Nnapi => "NnapiExecutionProvider",
-            Self::Xnnpack => "XnnpackExecutionProvider",
-            Self::Acl => "ACLExecutionProvider",
-            Self::Qnn => "QNNExecutionProvider",
-            Self::CoreMl => "CoreMLExecutionProvider",
-        }
-    }
 }
 
 /// What a board tells about itself while it measures. Those that tell energy stand last.

@@ -180,3 +180,15 @@ fn targets_can_be_the_users_own() {
     home.host("deploy --device kitchen").run().fails_unhinted(2).says(&["toaster.toml"]);
     home.host("target list").run().fails_unhinted(2).says(&["toaster.toml"]);
 }
+
+/// Without a package index: what is missing is told, with where it was looked for.
+#[test]
+fn onnx_runtime_that_cannot_be_fetched_is_said() {
+    let Some(rig) = edgewise_tests::Rig::new() else { return };
+    let deploy = |words: &str| rig.host("deploy").words(words).env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", "/nowhere").run();
+    let without = deploy("--runtime ort");
+    without.fails(12).says(&["cannot run ort", "--fetch-ort"]);
+    deploy("--runtime ort --fetch-ort").fails(12).says(&["cannot fetch ONNX Runtime", "onnxruntime==", "--runtime tract"]);
+    assert!(!rig.home.path("cache/onnxruntime").exists(), "nothing is left of it");
+    deploy("--runtime tract --fetch-ort").ok();
+}

@@ -1,6 +1,8 @@
 //! `host run`: text that a device writes, as a user sees it.
 
-use edgewise_tests::{Home, ONNX_RUNTIME, Rig, SMOLLM2, count, file_from, measuring, number, text};
+use edgewise_tests::{
+    Home, ONNX_RUNTIME, Rig, SMOLLM2, agents_of, children, count, eventually, file_from, measuring, number, text,
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +66,24 @@ fn what_cannot_be_written_is_said() {
     run(&home, &home.path("none"), "x", "").run().fails_unhinted(31);
     std::fs::remove_file(artifact.join("tokenizer.json")).expect("the artifact has one");
     run(&home, &artifact, "x", "").run().fails_unhinted(31).says(&["tokenizer.json"]);
+}
+
+/// While it waits for its turn, so that no text ends before it is stopped.
+#[test]
+fn ctrl_c_stops_it_in_order() {
+    let Some(rig) = Rig::new() else { return };
+    let artifact = artifact(&rig.home);
+    let _turn = measuring();
+    let call = rig.host("measure --trials 64 --runtime tract --workload prompt=16,gen=8").arg(&artifact);
+    let measuring = call.start();
+    eventually("the board measures", || children(*agents_of(&rig.store).first()?).first().copied());
+    let text = rig.host("run --runtime tract").arg(&artifact).arg("To be").start();
+    eventually("another agent serves it", || (agents_of(&rig.store).len() == 2).then_some(()));
+    text.signal(libc::SIGINT);
+    let ended = text.finish();
+    ended.fails_unhinted(130).says(&["stopping", "stopped by the user"]);
+    drop(measuring);
+    rig.nothing_runs();
 }
 
 /// The real model with the real runtime.

@@ -130,34 +130,13 @@ impl Dispatcher {
                 self.work(id, move |shared, cancel| requests::take(shared, blob, size, &path, cancel));
             }
             Request::Measure(job) => {
-                if let Some(other) = self.measuring {
-                    let message = format!("request {other} has the device; one measurement or examination runs at a time");
-                    return self.reply(id, Err(wire(ErrorCode::Busy, message)));
-                }
-                if let Err(error) = check_job(&job) {
-                    return self.reply(id, Err(error));
-                }
-                self.measuring = Some(id);
-                self.work(id, move |shared, cancel| requests::measure(shared, id, &job, cancel));
+                let checked = check_job(&job);
+                return self.alone(id, checked, move |shared, cancel| requests::measure(shared, id, &job, cancel));
             }
-            Request::Examine => {
-                if let Some(other) = self.measuring {
-                    let message = format!("request {other} has the device; it would be examined while it works");
-                    return self.reply(id, Err(wire(ErrorCode::Busy, message)));
-                }
-                self.measuring = Some(id);
-                self.work(id, requests::examine);
-            }
+            Request::Examine => return self.alone(id, Ok(()), requests::examine),
             Request::Generate(job) => {
-                if let Some(other) = self.measuring {
-                    let message = format!("request {other} has the device; text would disturb it");
-                    return self.reply(id, Err(wire(ErrorCode::Busy, message)));
-                }
-                if let Err(error) = generate::check_job(&job) {
-                    return self.reply(id, Err(error));
-                }
-                self.measuring = Some(id);
-                self.work(id, move |shared, cancel| requests::generate(shared, id, &job, cancel));
+                let checked = generate::check_job(&job);
+                return self.alone(id, checked, move |shared, cancel| requests::generate(shared, id, &job, cancel));
             }
         }
         Ok(())
@@ -269,6 +248,25 @@ impl Dispatcher {
         if let Some(open) = self.open.get_mut(&id) {
             give_up(open);
         }
+        Ok(())
+    }
+
+    /// Runs `task` as [`Self::work`] does, if nothing else has the processor for itself.
+    fn alone(
+        &mut self,
+        id: u32,
+        checked: Result<(), WireError>,
+        task: impl FnOnce(&Shared, &Cancel) -> Result<Reply, WireError> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        if let Some(other) = self.measuring {
+            let message = format!("request {other} has the device; it is measured, examined or written on by one at a time");
+            return self.reply(id, Err(wire(ErrorCode::Busy, message)));
+        }
+        if let Err(error) = checked {
+            return self.reply(id, Err(error));
+        }
+        self.measuring = Some(id);
+        self.work(id, task);
         Ok(())
     }
 

@@ -35,7 +35,6 @@ struct Entry {
     triple: String,
     sha256: String,
     bytes: u64,
-    runtimes: Vec<String>,
 }
 
 impl AgentBuild {
@@ -56,7 +55,7 @@ impl AgentBuild {
             let path = entry.path().join(PROGRAM);
             let Some(triple) = entry.file_name().to_str().map(str::to_owned).filter(|_| path.is_file()) else { continue };
             out.push(match promised.remove(&triple) {
-                Some(entry) => Self::open_checked(&triple, &path, &entry.sha256, entry.bytes)?.with_runtimes(entry.runtimes),
+                Some(entry) => Self::open_checked(&triple, &path, &entry.sha256, entry.bytes)?,
                 None => Self::open(&triple, &path)?,
             });
         }
@@ -136,8 +135,8 @@ mod tests {
         fs::create_dir(with.path().join("empty")).unwrap();
         fs::write(with.path().join("notes"), "").unwrap();
         let found = AgentBuild::all_in(with.path()).unwrap();
-        let seen: Vec<_> = found.iter().map(|build| (build.triple(), build.runtimes().len())).collect();
-        assert_eq!(seen, [("aarch64-unknown-linux-gnu", 0), ("x86_64-unknown-linux-musl", 2)]);
+        let seen: Vec<_> = found.iter().map(AgentBuild::triple).collect();
+        assert_eq!(seen, ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-musl"]);
         assert_eq!(found[1].sha256(), ABC);
         let without = folder(&builds, None);
         assert_eq!(AgentBuild::all_in(without.path()).unwrap().len(), 2);
@@ -202,7 +201,7 @@ mod tests {
             let agents: Vec<_> = triples.iter().map(|triple| (triple.as_str(), ABC, bytes)).collect();
             let parsed = parse(document(&agents).as_bytes()).unwrap();
             prop_assert!(parsed.keys().eq(triples.iter()));
-            prop_assert!(parsed.values().all(|entry| entry.bytes == bytes && entry.runtimes == ["tract", "ort"]));
+            prop_assert!(parsed.values().all(|entry| entry.bytes == bytes));
         }
     }
 }

@@ -19,7 +19,6 @@ pub struct AgentBuild {
     size: u64,
     is_static: bool,
     glibc: Option<(u32, u32)>,
-    runtimes: Vec<String>,
 }
 
 impl AgentBuild {
@@ -83,13 +82,7 @@ impl AgentBuild {
             size: bytes.len() as u64,
             is_static,
             glibc: if is_static { None } else { needed_glibc(bytes) },
-            runtimes: Vec::new(),
         })
-    }
-
-    #[must_use]
-    pub(crate) fn with_runtimes(self, runtimes: Vec<String>) -> Self {
-        Self { runtimes, ..self }
     }
 
     /// The triple it was built for.
@@ -120,11 +113,6 @@ impl AgentBuild {
     /// The oldest glibc that it runs with; `None` if it needs none.
     pub fn glibc(&self) -> Option<(u32, u32)> {
         self.glibc
-    }
-
-    /// What it can run models with, as the manifest beside it says; empty where nobody says.
-    pub fn runtimes(&self) -> &[String] {
-        &self.runtimes
     }
 
     /// Its directory below a device's base directory: named by content, so that a running build is never overwritten and a

@@ -7,13 +7,14 @@ use crate::{
     failure::Failure,
     interrupt::interruptible,
     json::ProviderDocument,
-    shipment::{Shipment, Way},
+    measuring::LEASE_MS,
+    shipment::{Fault, Shipment, Way},
     ui::{Printer, Progress},
 };
-use edgewise_fleet::{LOCAL, Written};
-use edgewise_onnx::{Artifact, TOKENIZER_FILE};
+use edgewise_fleet::{Error, LOCAL, Written};
+use edgewise_onnx::Artifact;
 use edgewise_protocol::{Ended, Form, GenerateJob, Generation, Sampling, Stage};
-use edgewise_supernet::{Text, TextStream, Tokenizer};
+use edgewise_supernet::{Text, TextStream, open_tokenizer};
 use std::{
     io::{Read, stdin},
     path::PathBuf,
@@ -24,8 +25,6 @@ use std::{
 const SLACK_MS: u32 = 600_000;
 /// The most that one token may take, in milliseconds.
 const TOKEN_MS: u32 = 10_000;
-/// The wait for another host that uses the device, in milliseconds.
-const LEASE_MS: u32 = 30 * 60_000;
 
 /// Flags of `host run`.
 #[derive(Debug, clap::Args)]
@@ -96,7 +95,7 @@ impl Args {
         artifact.verify()?;
         let model = artifact.manifest.model.clone();
         let precision = artifact.manifest.precision.name();
-        let tokenizer = tokenizer(&artifact)?;
+        let tokenizer = open_tokenizer(&artifact)?;
         let prompt = Text::encode(&tokenizer, &self.prompt()?, model.vocab_size)?.tokens;
         let room = model.max_positions.saturating_sub(prompt.len());
         if prompt.is_empty() || room == 0 {
@@ -106,12 +105,18 @@ impl Args {
         let fleet = Fleet::load(&context.home, context.devices.as_deref(), self.ort_library.as_deref())?;
         let registered = fleet.get(&self.device)?;
         let cancel = interruptible(printer);
-        let about = |failure: Failure| failure.about(&registered.name);
+        let about = |error: Error| match error {
+            Error::Cancelled { .. } => Failure::new(exit_code::INTERRUPTED, "stopped by the user"),
+            error => Failure::from(error).about(&registered.name),
+        };
         let mut progress = Progress::new(printer, 1);
         progress.at(&format!("getting {} ready", registered.name));
         let mut ready = fleet.ready(&registered, self.runtime, self.threads, printer)?;
         let shipment = Shipment::of_artifact(artifact, None);
-        shipment.send(&mut ready, Way::Files, None, &cancel).map_err(|fault| about(fault.into()))?;
+        shipment.send(&mut ready, Way::Files, None, &cancel).map_err(|fault| match fault {
+            Fault::Device(error) => about(error),
+            fault => fault.into(),
+        })?;
         let max_tokens = self.max_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
         let job = GenerateJob {
             source: shipment.source(Way::Files, Form::Files)?,
@@ -147,7 +152,7 @@ impl Args {
         let bytes_sent = ready.device.bytes_sent();
         ready.device.close();
         let text = answer.end()?;
-        let made = outcome.map_err(|error| about(error.into()))?;
+        let made = outcome.map_err(about)?;
         if !printer.json {
             printer.note(&format!("{}: {}", registered.name, summary(&made)));
             return Ok(());
@@ -229,13 +234,6 @@ impl Answer<'_> {
         }
         Ok(self.text)
     }
-}
-
-fn tokenizer(artifact: &Artifact) -> Result<Tokenizer, Failure> {
-    let path = artifact.folder.join(TOKENIZER_FILE);
-    Tokenizer::from_file(&path).map_err(|e| {
-        Failure::new(exit_code::ARTIFACT, format!("cannot use the tokenizer `{}`", path.display())).hint(e.to_string())
-    })
 }
 
 fn tpot_ms(made: &Generation) -> Option<f64> {

@@ -3,7 +3,7 @@
 use crate::{
     Error,
     gguf::{DenseWeights, Gguf},
-    hf_config,
+    hf_config, tokenizer,
 };
 use edgewise_onnx::{MappedWeights, ModelConfig, TensorView, Weights};
 use sha2::{Digest, Sha256};
@@ -86,8 +86,7 @@ impl Checkpoint {
         };
         let config = hf_config::parse(&text, &path)?;
         let weights = MappedWeights::open(folder)?;
-        let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"))
-            .map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
+        let tokenizer = tokenizer::read(&folder.join("tokenizer.json"), folder)?;
         Ok(Self { name: stem(folder), sha256: checkpoint_sha256(folder)?, config, tokenizer, weights: Storage::Mapped(weights) })
     }
 }

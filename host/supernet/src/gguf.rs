@@ -6,6 +6,7 @@
 use crate::{
     Error,
     gguf_header::{has_zero_alignment, impossible_shape},
+    tokenizer,
 };
 use candle_core::{Device, quantized::gguf_file, quantized::tokenizer::TokenizerFromGguf};
 use edgewise_onnx::{ElementType, ModelConfig, RopeScaling, TensorView, Weights, names};
@@ -258,12 +259,23 @@ impl Gguf {
         Ok(DenseWeights(all))
     }
 
+    /// What the library that makes the tokenizer takes for granted.
+    fn check_merges(&self) -> Result<(), String> {
+        let texts = |key: &str| -> Vec<&str> {
+            let values = self.find(key).and_then(|value| value.to_vec().ok()).into_iter().flatten();
+            values.filter_map(|value| value.to_string().ok().map(String::as_str)).collect()
+        };
+        let (tokens, merges) = (texts("tokenizer.ggml.tokens"), texts("tokenizer.ggml.merges"));
+        tokenizer::check_merges(tokens.into_iter(), merges.into_iter().filter_map(|merge| merge.split_once(' ')), "")
+    }
+
     /// The tokenizer that the metadata describes.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] for kinds that are not byte-level BPE, and for pre-tokenizers that are not known.
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let bad = |reason: String| Error::Tokenizer { path: self.path.clone(), reason };
+        self.check_merges().map_err(bad)?;
         let mut tokenizer = Tokenizer::from_gguf(&self.content).map_err(|e| bad(first_line(&e)))?;
         let kind = self.text(PRE)?;
         let splitting = Splitting::of(kind).ok_or_else(|| bad(format!("pre-tokenizer `{kind}` is not supported")))?;

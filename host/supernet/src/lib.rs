@@ -19,6 +19,7 @@ mod quality;
 mod sort;
 mod supernet;
 mod text;
+mod tokenizer;
 
 pub use bundled::{CALIBRATION_TEXT, HELD_OUT_TEXT, write_demo};
 pub use checkpoint::{Checkpoint, checkpoint_sha256};
@@ -29,4 +30,5 @@ pub use prepare::{Calibration, Prepared, Step, cache_key, prepare};
 pub use quality::{Evaluation, Quality, evaluate};
 pub use supernet::{SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetwork, SuperNetworkFile, open_artifact};
 pub use text::{Text, TextStream, Windows};
+pub use tokenizer::open_tokenizer;
 pub use tokenizers::Tokenizer;

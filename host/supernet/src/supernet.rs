@@ -1,9 +1,8 @@
 //! A prepared super-network.
 
-use crate::{Error, Importance, Network};
+use crate::{Error, Importance, Network, tokenizer};
 use edgewise_onnx::{
     Artifact, ArtifactWriter, ChunkSource, Extras, MappedWeights, ModelConfig, Source, SubNetwork, SuperNetworkIndex,
-    TOKENIZER_FILE,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -79,8 +78,8 @@ impl SuperNetwork {
         }
         let path = folder.join("tokenizer.json");
         let tokenizer_json = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let tokenizer = Tokenizer::from_bytes(&tokenizer_json)
-            .map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
+        let tokenizer =
+            tokenizer::parse(&tokenizer_json).map_err(|reason| Error::Tokenizer { path: folder.to_owned(), reason })?;
         Ok(Self { file, tokenizer, folder: folder.to_owned(), weights: MappedWeights::open(folder)?, tokenizer_json })
     }
 
@@ -141,7 +140,5 @@ impl SuperNetwork {
 /// [`Error::Artifact`], [`Error::Tokenizer`], [`Error::NotFinite`].
 pub fn open_artifact(artifact: &Artifact, positions: usize) -> Result<(Network, SubNetwork, Tokenizer), Error> {
     let (network, whole) = Network::load_artifact(artifact, positions)?;
-    let tokenizer = Tokenizer::from_file(artifact.folder.join(TOKENIZER_FILE))
-        .map_err(|e| Error::Tokenizer { path: artifact.folder.clone(), reason: e.to_string() })?;
-    Ok((network, whole, tokenizer))
+    Ok((network, whole, tokenizer::open_tokenizer(artifact)?))
 }
