@@ -71,6 +71,17 @@ impl Header {
 /// A real file says `llama` as its architecture, and as its pre-tokenizer what splits the text before bytes are merged: `gpt-2`
 /// is that of the demo's tokenizer.
 pub fn write_gguf(checkpoint: &Checkpoint, architecture: &str, pre_tokenizer: &str, path: &Path) -> usize {
+    write(checkpoint, architecture, pre_tokenizer, None, path)
+}
+
+/// A sound file but for one more merge: of the longest token with itself, into what is no token.
+pub fn write_gguf_with_a_bad_merge(checkpoint: &Checkpoint, path: &Path) {
+    let (tokens, _) = vocabulary();
+    let longest = tokens.iter().max_by_key(|token| token.len()).expect("there are tokens");
+    write(checkpoint, "llama", "gpt-2", Some(format!("{longest} {longest}")), path);
+}
+
+fn write(checkpoint: &Checkpoint, architecture: &str, pre_tokenizer: &str, merge: Option<String>, path: &Path) -> usize {
     let c = &checkpoint.config;
     let mut header = Header::default();
     header.put_text("general.architecture", architecture);
@@ -88,7 +99,8 @@ pub fn write_gguf(checkpoint: &Checkpoint, architecture: &str, pre_tokenizer: &s
     }
     header.put_f32(&format!("{architecture}.rope.freq_base"), c.rope_theta);
     header.put_f32(&format!("{architecture}.attention.layer_norm_rms_epsilon"), c.norm_eps);
-    let (tokens, merges) = vocabulary();
+    let (tokens, mut merges) = vocabulary();
+    merges.extend(merge);
     header.put_text("tokenizer.ggml.model", "gpt2");
     header.put_text("tokenizer.ggml.pre", pre_tokenizer);
     header.put_texts("tokenizer.ggml.tokens", &tokens);

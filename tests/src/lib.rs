@@ -23,7 +23,7 @@ pub use fixture::{
     AGENTS, CHROMIUM, FAKE_CLOCK, ONNX_RUNTIME, ONNX_RUNTIME_AARCH64, POLICY_TEXT, SMOLLM2, SYSROOT_AARCH64, file_from,
     folder_from, skip, tool,
 };
-pub use gguf::write_gguf;
+pub use gguf::{write_gguf, write_gguf_with_a_bad_merge};
 pub use home::{Call, Home, Run, Running};
 pub use json::{count, find, ids, list, number, object_keys, text, without_intervals};
 pub use memory::MemoryLimit;

@@ -1,7 +1,7 @@
 //! What is no model, or a broken one: exit code 30, what is wrong, what to do, and no study begun.
 
 use edgewise_onnx::ElementType;
-use edgewise_tests::{Checkpoint, Home, demo_folder, variant_config, write_gguf};
+use edgewise_tests::{Checkpoint, Home, demo_folder, variant_config, write_gguf, write_gguf_with_a_bad_merge};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -199,4 +199,22 @@ fn texts_that_cannot_be_used() {
     let binary = home.file("binary.txt", [0xff, 0xfe, 0x00]);
     home.host("evaluate").arg(&demo).arg("--text").arg(&binary).run().fails(2).says(&["binary.txt", "UTF-8"]);
     home.host("evaluate --window 4096").arg(&demo).run().fails(2).says(&["1024"]);
+}
+
+/// Fuzzing found that the library which reads tokenizers ends the program with a panic on such a one.
+#[test]
+fn a_tokenizer_whose_merges_lead_to_no_token() {
+    let home = Home::new();
+    let file = home.path("merges.gguf");
+    write_gguf_with_a_bad_merge(&small(), &file);
+    refused(&home, &file, &["tokenizer of", "merge into what is no token"]);
+    let folder = damaged(&home, "tokenizer.json", |bytes| {
+        let mut json: Value = serde_json::from_slice(&bytes).expect("it is JSON");
+        let vocabulary = json["model"]["vocab"].as_object().expect("it is a BPE tokenizer");
+        let longest = vocabulary.keys().max_by_key(|token| token.len()).expect("there are tokens").clone();
+        let merges = json["model"]["merges"].as_array_mut().expect("it has merges");
+        merges.push(if merges[0].is_string() { json!(format!("{longest} {longest}")) } else { json!([longest, longest]) });
+        serde_json::to_vec(&json).expect("it can be written")
+    });
+    refused(&home, &folder, &["tokenizer of", "merge into what is no token"]);
 }
