@@ -1,6 +1,6 @@
 //! Devices: the registry, and real SSH to a real sshd.
 
-use edgewise_tests::{Home, KeyAgent, Sshd, count, eventually, find, ids, list, measuring, text};
+use edgewise_tests::{Home, KeyAgent, PACKAGE_INDEX, Rig, Sshd, count, eventually, find, ids, list, measuring, skip, text};
 use serde_json::Value;
 use std::{fs, net::TcpListener, os::unix::fs::MetadataExt, path::Path};
 
@@ -184,11 +184,29 @@ fn targets_can_be_the_users_own() {
 /// Without a package index: what is missing is told, with where it was looked for.
 #[test]
 fn onnx_runtime_that_cannot_be_fetched_is_said() {
-    let Some(rig) = edgewise_tests::Rig::new() else { return };
+    let Some(rig) = Rig::new() else { return };
     let deploy = |words: &str| rig.host("deploy").words(words).env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", "/nowhere").run();
     let without = deploy("--runtime ort");
     without.fails(12).says(&["cannot run ort", "--fetch-ort"]);
     deploy("--runtime ort --fetch-ort").fails(12).says(&["cannot fetch ONNX Runtime", "onnxruntime==", "--runtime tract"]);
     assert!(!rig.home.path("cache/onnxruntime").exists(), "nothing is left of it");
     deploy("--runtime tract --fetch-ort").ok();
+}
+
+#[test]
+fn onnx_runtime_is_fetched_for_a_board_that_lacks_it() {
+    if std::env::var_os(PACKAGE_INDEX).is_none() {
+        return skip(&format!("{PACKAGE_INDEX} is not set: the package index is not asked"));
+    }
+    let Some(rig) = Rig::new() else { return };
+    let deploy = |words: &str| rig.host("deploy --json").words(words).run().checked().json();
+    let without = deploy("");
+    assert_eq!(without["devices"][0]["runtimes"], serde_json::json!(["tract"]), "{without}");
+    let with = deploy("--runtime ort --fetch-ort");
+    assert_eq!(with["devices"][0]["runtimes"], serde_json::json!(["ort"]), "{with}");
+    assert!(count(&with, "/devices/0/bytes_sent") > 1 << 20, "the library was sent: {with}");
+    // It is in the cache now, and on the board.
+    let again = deploy("");
+    assert!(list(&again, "/devices/0/runtimes").contains(&"ort".into()), "{again}");
+    assert_eq!(count(&again, "/devices/0/bytes_sent"), 0, "{again}");
 }
