@@ -2,7 +2,9 @@
 //! it as candle does.
 
 use edgewise_onnx::SubNetwork;
-use edgewise_supernet::{CALIBRATION_TEXT, Calibration, Checkpoint, Network, SuperNetwork, Text, Windows, prepare, write_demo};
+use edgewise_supernet::{
+    CALIBRATION_TEXT, Calibration, Checkpoint, Method, Network, SuperNetwork, Text, Windows, prepare, write_demo,
+};
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -30,7 +32,7 @@ fn supernet(model: &Path, folder: &Path) -> SuperNetwork {
     let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, checkpoint.config.vocab_size).unwrap();
     let calibration = Calibration { text, windows: Windows { length: 64, count: 2 } };
     let target = folder.join("supernet");
-    prepare(&checkpoint, &calibration, &target, &mut |_| {}).unwrap();
+    prepare(&checkpoint, &calibration, &[(Method::default(), target.as_path())], &mut |_| {}).unwrap();
     SuperNetwork::open(&target).unwrap()
 }
 

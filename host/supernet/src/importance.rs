@@ -1,14 +1,20 @@
 //! How much each part of a network matters, from one pass over calibration text.
 //!
-//! Neurons are scored on the down projection's input (the gated product, which is what a cut removes): root mean square times
-//! the norm of the column it meets. Key/value groups likewise on the output projection's input, summed over the group.
-//! Width by the mean absolute output of every norm. Layers by block importance, one minus the mean cosine between input and
-//! output (ShortGPT, arXiv 2403.03853). Statistics are sums, so memory does not grow with the text.
+//! Neurons are scored on the down projection's input (the gated product, which is what a cut removes), key/value groups on the
+//! output projection's input, by the [`Method`]. Width by the mean absolute output of every norm. What is kept of the text are
+//! sums, so memory does not grow with it, and every ranking comes from the same pass.
 
-use crate::{Error, Network, Observer};
+use crate::{
+    Error, Evaluation, Network, Observer, Text, Windows, evaluate,
+    method::{LayerRanking, Method, Ranking},
+    moments::Moments,
+};
 use candle_core::{D, Tensor};
-use edgewise_onnx::ModelConfig;
+use edgewise_onnx::{ModelConfig, SubNetwork};
 use serde::{Deserialize, Serialize};
+
+/// Windows of the calibration text on which layers are dropped one by one.
+const LOSS_WINDOWS: usize = 4;
 
 /// Scores of the parts of a network; larger matters more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,82 +45,155 @@ impl Importance {
     }
 }
 
-/// Runs the full network over `windows` and scores it; `progress` is told how many windows are done.
-///
-/// # Errors
-/// candle's; [`Error::Logits`] if an activation is not finite.
-pub(crate) fn measure(network: &Network, windows: &[&[u32]], progress: &mut dyn FnMut(usize)) -> Result<Importance, Error> {
-    let config = network.config();
-    let mut sums = Sums::new(config.num_layers, config.hidden_size);
-    let full = config.full();
-    for (done, window) in windows.iter().enumerate() {
-        network.hidden(&full, window, Some(&mut sums))?;
-        sums.tokens += window.len();
-        progress(done + 1);
-    }
-    let group = config.heads_per_group() * config.head_dim;
-    let mut out = Importance {
-        layers: sums.blocks.iter().map(|cosines| 1.0 - cosines / sums.tokens as f64).collect(),
-        kv_groups: Vec::new(),
-        neurons: Vec::new(),
-        width: sums.norms.clone(),
-        tokens: sums.tokens,
-    };
-    for layer in 0..config.num_layers {
-        let (output, down) = network.contracting(layer);
-        // Energy of each input's contribution: mean square of the activation times square of the column's norm.
-        let energy = |squares: &[f64], matrix: &Tensor| -> Result<Vec<f64>, Error> {
-            let columns = matrix.sqr()?.sum(0)?.to_vec1::<f32>()?;
-            Ok(squares.iter().zip(columns).map(|(s, c)| s / sums.tokens as f64 * f64::from(c)).collect())
-        };
-        out.neurons.push(energy(&sums.neurons[layer], down)?.into_iter().map(f64::sqrt).collect());
-        let heads = energy(&sums.attention[layer], output)?;
-        out.kv_groups.push(heads.chunks(group).map(|dims| dims.iter().sum::<f64>().sqrt()).collect());
-    }
-    let scores = out.layers.iter().chain(&out.width).chain(out.kv_groups.iter().flatten()).chain(out.neurons.iter().flatten());
-    if scores.copied().all(f64::is_finite) { Ok(out) } else { Err(Error::Logits) }
-}
-
-struct Sums {
-    blocks: Vec<f64>,
-    attention: Vec<Vec<f64>>,
-    neurons: Vec<Vec<f64>>,
-    norms: Vec<f64>,
+/// What one pass of the full network over a text leaves behind.
+pub(crate) struct Statistics {
+    /// Per layer: the sum over tokens of the cosine between input and output.
+    cosines: Vec<f64>,
+    /// Per layer: the dimensions of the heads.
+    attention: Vec<Moments>,
+    /// Per layer: the norms of the groups' outputs.
+    groups: Vec<Moments>,
+    /// Per layer: the neurons.
+    neurons: Vec<Moments>,
+    /// The sum of absolute outputs of norms.
+    width: Vec<f64>,
     tokens: usize,
+    /// Dimensions of a group.
+    group: usize,
 }
 
-impl Sums {
-    fn new(layers: usize, width: usize) -> Self {
-        let empty = vec![Vec::new(); layers];
-        Self { blocks: vec![0.0; layers], attention: empty.clone(), neurons: empty, norms: vec![0.0; width], tokens: 0 }
+impl Statistics {
+    /// Runs the full network over `windows`; `progress` is told how many are done.
+    ///
+    /// # Errors
+    /// candle's.
+    pub(crate) fn gather(network: &Network, windows: &[&[u32]], progress: &mut dyn FnMut(usize)) -> Result<Self, Error> {
+        let config = network.config();
+        let each = vec![Moments::default(); config.num_layers];
+        let mut out = Self {
+            cosines: vec![0.0; config.num_layers],
+            attention: each.clone(),
+            groups: each.clone(),
+            neurons: each,
+            width: vec![0.0; config.hidden_size],
+            tokens: 0,
+            group: config.heads_per_group() * config.head_dim,
+        };
+        let full = config.full();
+        for (done, window) in windows.iter().enumerate() {
+            network.hidden(&full, window, Some(&mut out))?;
+            out.tokens += window.len();
+            progress(done + 1);
+        }
+        Ok(out)
+    }
+
+    /// The scores by a method. `text` is what the statistics are of.
+    ///
+    /// # Errors
+    /// candle's; [`Error::Logits`] if a score is not finite.
+    pub(crate) fn scores(&self, network: &Network, method: Method, text: &Text, windows: Windows) -> Result<Importance, Error> {
+        let config = network.config();
+        let mut out = Importance {
+            layers: match method.layers {
+                LayerRanking::Block => self.cosines.iter().map(|sum| 1.0 - sum / self.tokens as f64).collect(),
+                LayerRanking::Loss => losses(network, text, windows)?,
+            },
+            kv_groups: Vec::new(),
+            neurons: Vec::new(),
+            width: self.width.clone(),
+            tokens: self.tokens,
+        };
+        for layer in 0..config.num_layers {
+            let (groups, neurons) = match method.parts {
+                Ranking::Contribution => self.energies(network, layer, Moments::mean_square)?,
+                Ranking::Fluctuation => self.energies(network, layer, Moments::variance)?,
+                Ranking::Magnitude => weight_norms(network, layer)?,
+                Ranking::Activation(tokens, windows) => {
+                    let of = |moments: &[Moments]| moments[layer].aggregated(tokens, windows);
+                    (of(&self.groups), of(&self.neurons))
+                }
+            };
+            out.kv_groups.push(groups);
+            out.neurons.push(neurons);
+        }
+        let scores =
+            out.layers.iter().chain(&out.width).chain(out.kv_groups.iter().flatten()).chain(out.neurons.iter().flatten());
+        if scores.copied().all(f64::is_finite) { Ok(out) } else { Err(Error::Logits) }
+    }
+
+    /// Of groups and neurons: the root of their second moment, as `of` takes it, times the squared norm of the column it meets.
+    fn energies(&self, network: &Network, layer: usize, of: fn(&Moments) -> Vec<f64>) -> Result<(Vec<f64>, Vec<f64>), Error> {
+        let [.., output, _, _, down] = network.matrices(layer);
+        let energy = |moments: &Moments, matrix: &Tensor| -> Result<Vec<f64>, Error> {
+            let columns = matrix.sqr()?.sum(0)?.to_vec1::<f32>()?;
+            Ok(of(moments).into_iter().zip(columns).map(|(moment, column)| moment * f64::from(column)).collect())
+        };
+        let heads = energy(&self.attention[layer], output)?;
+        let groups = heads.chunks(self.group).map(|dims| dims.iter().sum::<f64>().sqrt()).collect();
+        Ok((groups, energy(&self.neurons[layer], down)?.into_iter().map(f64::sqrt).collect()))
     }
 }
 
-fn add(sums: &mut Vec<f64>, more: &Tensor) -> candle_core::Result<()> {
-    let more = more.to_vec1::<f32>()?;
-    sums.resize(more.len(), 0.0);
-    sums.iter_mut().zip(more).for_each(|(sum, value)| *sum += f64::from(value));
-    Ok(())
+/// Of groups and neurons: the Euclidean norm of all weights that would be cut with it.
+fn weight_norms(network: &Network, layer: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    let [query, key, value, output, gate, up, down] = network.matrices(layer);
+    // A part is some neighbouring rows of these matrices and columns of those.
+    let norms = |rows: &[&Tensor], columns: &Tensor, parts: usize| -> Result<Vec<f64>, Error> {
+        let mut sums = vec![0.0; parts];
+        let all = rows.iter().map(|m| m.sqr()?.sum(1)).chain([columns.sqr().and_then(|m| m.sum(0))]);
+        for squares in all {
+            let squares = squares?.to_vec1::<f32>()?;
+            let size = squares.len() / parts;
+            for (sum, squares) in sums.iter_mut().zip(squares.chunks(size)) {
+                *sum += squares.iter().map(|&s| f64::from(s)).sum::<f64>();
+            }
+        }
+        Ok(sums.into_iter().map(f64::sqrt).collect())
+    };
+    let config = network.config();
+    let groups = norms(&[query, key, value], output, config.num_kv_heads)?;
+    Ok((groups, norms(&[gate, up], down, config.mlp_size)?))
 }
 
-impl Observer for Sums {
+/// By how much the loss of a token rises without each layer, in nats.
+fn losses(network: &Network, text: &Text, windows: Windows) -> Result<Vec<f64>, Error> {
+    let on = Evaluation { text: text.clone(), windows: Windows { count: windows.count.min(LOSS_WINDOWS), ..windows } };
+    let full = network.config().full();
+    let whole = evaluate(network, &full, &on)?.nll;
+    let without = |dropped: usize| -> Result<f64, Error> {
+        let keep = |list: &[u32]| list.iter().enumerate().filter(|(i, _)| *i != dropped).map(|(_, &v)| v).collect();
+        let sub =
+            SubNetwork { layers: keep(&full.layers), width: full.width, kv_groups: keep(&full.kv_groups), mlp: keep(&full.mlp) };
+        Ok(evaluate(network, &sub, &on)?.nll - whole)
+    };
+    // A network of one layer has nothing to drop.
+    if full.layers.len() == 1 { Ok(vec![0.0]) } else { (0..full.layers.len()).map(without).collect() }
+}
+
+impl Observer for Statistics {
     fn norm(&mut self, x: &Tensor) -> candle_core::Result<()> {
-        add(&mut self.norms, &x.abs()?.sum(0)?)
+        let sums = x.abs()?.sum(0)?.to_vec1::<f32>()?;
+        self.width.iter_mut().zip(sums).for_each(|(sum, value)| *sum += f64::from(value));
+        Ok(())
     }
 
     fn attention(&mut self, layer: usize, x: &Tensor) -> candle_core::Result<()> {
-        add(&mut self.attention[layer], &x.sqr()?.sum(0)?)
+        self.attention[layer].add(x)?;
+        let (tokens, dims) = x.dims2()?;
+        let norms = x.reshape((tokens, dims / self.group, self.group))?.sqr()?.sum(D::Minus1)?.sqrt()?;
+        self.groups[layer].add(&norms)
     }
 
     fn neurons(&mut self, layer: usize, x: &Tensor) -> candle_core::Result<()> {
-        add(&mut self.neurons[layer], &x.sqr()?.sum(0)?)
+        self.neurons[layer].add(x)
     }
 
     fn block(&mut self, layer: usize, before: &Tensor, after: &Tensor) -> candle_core::Result<()> {
         let dot = (before * after)?.sum(D::Minus1)?;
         let norms = (before.sqr()?.sum(D::Minus1)?.sqrt()? * after.sqr()?.sum(D::Minus1)?.sqrt()?)?;
         let cosines = (dot / (norms + 1e-12)?)?;
-        self.blocks[layer] += f64::from(cosines.sum_all()?.to_scalar::<f32>()?);
+        self.cosines[layer] += f64::from(cosines.sum_all()?.to_scalar::<f32>()?);
         Ok(())
     }
 }

@@ -154,9 +154,10 @@ impl Network {
         &self.config
     }
 
-    /// Weight matrices that importance scores multiply activations with: a layer's output and down projections `[out, in]`.
-    pub(crate) fn contracting(&self, layer: usize) -> (&Tensor, &Tensor) {
-        (&self.layers[layer].output.weight, &self.layers[layer].down.weight)
+    /// A layer's matrices `[out, in]`: query, key, value, output, gate, up, down.
+    pub(crate) fn matrices(&self, layer: usize) -> [&Tensor; 7] {
+        let Layer { query, key, value, output, gate, up, down, .. } = &self.layers[layer];
+        [query, key, value, output, gate, up, down].map(|linear| &linear.weight)
     }
 
     /// Hidden states after the last norm, `[tokens, width]`.

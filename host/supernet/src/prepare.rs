@@ -1,15 +1,16 @@
 //! From a checkpoint to a super-network on disk.
 
 use crate::{
-    Checkpoint, Error, Network, SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetworkFile, Text, Windows, checkpoint_sha256, importance,
+    Checkpoint, Error, Importance, Network, SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetworkFile, Text, Windows, checkpoint_sha256,
+    importance::Statistics,
+    method::Method,
     sort::{self, Orders},
 };
+use candle_core::Tensor;
 use edgewise_onnx::{MappedWeights, Source};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// Version of the scores; a change of their definition must not find old caches.
-const METHOD: &str = "rms-column/1";
 /// Largest accepted difference of a logit between checkpoint and sorted super-network, as a share of the largest logit.
 /// Sums run in another order; the rest is exact.
 const IDENTITY_TOLERANCE: f32 = 1e-3;
@@ -48,13 +49,13 @@ pub struct Prepared {
 }
 
 /// A name for the super-network that these inputs give: the checkpoint's weights, configuration and tokenizer, the text, the
-/// windows, and how scores are made.
+/// windows, and the method of the scores.
 ///
 /// # Errors
 /// [`Error::Io`] if the checkpoint cannot be read, [`Error::Artifact`] if its folder holds no weights.
-pub fn cache_key(checkpoint: &Path, text: &str, windows: Windows) -> Result<String, Error> {
+pub fn cache_key(checkpoint: &Path, text: &str, windows: Windows, method: Method) -> Result<String, Error> {
     let mut hash = Sha256::new();
-    hash.update(format!("{METHOD} {} {} {}\n", checkpoint_sha256(checkpoint)?, windows.length, windows.count));
+    hash.update(format!("{method} {} {} {}\n", checkpoint_sha256(checkpoint)?, windows.length, windows.count));
     for name in ["config.json", "tokenizer.json"] {
         hash.update(std::fs::read(checkpoint.join(name)).unwrap_or_default());
     }
@@ -62,17 +63,17 @@ pub fn cache_key(checkpoint: &Path, text: &str, windows: Windows) -> Result<Stri
     Ok(hex::encode(&hash.finalize()[..16]))
 }
 
-/// Scores the checkpoint on the calibration text and writes the sorted super-network into `folder`, which must not exist;
-/// it appears whole or not at all.
+/// Scores the checkpoint on the calibration text and writes a sorted super-network for each method into its folder, which must
+/// not exist; it appears whole or not at all. All methods come from one pass over the text.
 ///
 /// # Errors
 /// [`Error::NotFinite`], [`Error::ShortText`], [`Error::Io`], [`Error::Identity`].
 pub fn prepare(
     checkpoint: &Checkpoint,
     calibration: &Calibration,
-    folder: &Path,
+    targets: &[(Method, &Path)],
     progress: &mut dyn FnMut(Step),
-) -> Result<Prepared, Error> {
+) -> Result<Vec<Prepared>, Error> {
     let config = &checkpoint.config;
     progress(Step::Load);
     let positions = calibration.windows.length.max(IDENTITY_TOKENS);
@@ -80,11 +81,39 @@ pub fn prepare(
     let positions = positions.max(windows[0].len());
     let network = Network::load(config, checkpoint, positions)?;
     let count = windows.len();
-    let scores = importance::measure(&network, &windows, &mut |done| progress(Step::Calibrate(done, count)))?;
-    let sample: Vec<u32> = windows[0].iter().copied().take(IDENTITY_TOKENS).collect();
-    let reference = network.logits(&network.hidden(&config.full(), &sample, None)?)?;
-    drop(network);
+    let statistics = Statistics::gather(&network, &windows, &mut |done| progress(Step::Calibrate(done, count)))?;
+    let scores = |(method, folder): &(Method, _)| {
+        let scores = statistics.scores(&network, *method, &calibration.text, calibration.windows)?;
+        Ok((*method, *folder, scores))
+    };
+    let scored = targets.iter().map(scores).collect::<Result<Vec<(Method, &Path, Importance)>, Error>>()?;
+    let tokens: Vec<u32> = windows[0].iter().copied().take(IDENTITY_TOKENS).collect();
+    let logits = network.logits(&network.hidden(&config.full(), &tokens, None)?)?;
+    drop((network, statistics));
+    let reference = Reference { tokens, logits, positions };
+    scored
+        .into_iter()
+        .map(|(method, folder, scores)| write(checkpoint, calibration, method, scores, &reference, folder, progress))
+        .collect()
+}
 
+/// What the checkpoint computes.
+struct Reference {
+    tokens: Vec<u32>,
+    logits: Tensor,
+    positions: usize,
+}
+
+fn write(
+    checkpoint: &Checkpoint,
+    calibration: &Calibration,
+    method: Method,
+    scores: Importance,
+    reference: &Reference,
+    folder: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Prepared, Error> {
+    let config = &checkpoint.config;
     progress(Step::Sort);
     let parent = folder.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
@@ -93,10 +122,10 @@ pub fn prepare(
 
     progress(Step::Check);
     let weights = MappedWeights::open(partial.path())?;
-    let sorted = Network::load(config, &weights, positions)?;
-    let logits = sorted.logits(&sorted.hidden(&config.full(), &sample, None)?)?;
-    let largest = reference.abs()?.max_all()?.to_scalar::<f32>()?;
-    let difference = (logits - reference)?.abs()?.max_all()?.to_scalar::<f32>()?;
+    let sorted = Network::load(config, &weights, reference.positions)?;
+    let logits = sorted.logits(&sorted.hidden(&config.full(), &reference.tokens, None)?)?;
+    let largest = reference.logits.abs()?.max_all()?.to_scalar::<f32>()?;
+    let difference = (logits - &reference.logits)?.abs()?.max_all()?.to_scalar::<f32>()?;
     let tolerance = IDENTITY_TOLERANCE * largest.max(1.0);
     if difference.is_nan() || difference > tolerance {
         return Err(Error::Identity { difference, tolerance });
@@ -106,7 +135,7 @@ pub fn prepare(
         schema: SUPERNET_SCHEMA.into(),
         source: Source { name: checkpoint.name.clone(), sha256: checkpoint.sha256.clone() },
         model: config.clone(),
-        method: METHOD.into(),
+        method: method.to_string(),
         calibration_sha256: calibration.text.sha256.clone(),
         importance: scores,
         identity_max_abs_diff: difference,

@@ -37,6 +37,13 @@ pub struct SuperNetworkFile {
     pub identity_tolerance: f32,
 }
 
+impl SuperNetworkFile {
+    /// The name of the ranking that neurons and key/value groups are sorted by.
+    pub fn ranking(&self) -> &str {
+        self.method.split('+').next().unwrap_or_default()
+    }
+}
+
 /// Sorted weights on disk, mapped, with what belongs to them.
 pub struct SuperNetwork {
     /// What `supernet.json` says.

@@ -5,8 +5,8 @@ use edgewise_onnx::{
     testing::{tiny_config, write_checkpoint_with},
 };
 use edgewise_supernet::{
-    CALIBRATION_TEXT, Calibration, Checkpoint, Error, Evaluation, HELD_OUT_TEXT, Importance, Network, SuperNetwork, Text,
-    Windows, evaluate, open_artifact, prepare,
+    CALIBRATION_TEXT, Calibration, Checkpoint, Error, Evaluation, HELD_OUT_TEXT, Importance, LayerRanking, Method, Network,
+    Ranking, SuperNetwork, Text, Windows, evaluate, open_artifact, prepare,
 };
 use std::path::Path;
 
@@ -45,7 +45,7 @@ fn write(folder: &Path, config: &ModelConfig, change: impl Fn(&str, &[usize], &m
 fn prepared(checkpoint: &Checkpoint, folder: &Path) -> SuperNetwork {
     let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, checkpoint.config.vocab_size).unwrap();
     let target = folder.join("supernet");
-    prepare(checkpoint, &Calibration { text, windows: WINDOWS }, &target, &mut |_| {}).unwrap();
+    prepare(checkpoint, &Calibration { text, windows: WINDOWS }, &[(Method::default(), target.as_path())], &mut |_| {}).unwrap();
     SuperNetwork::open(&target).unwrap()
 }
 
@@ -132,6 +132,64 @@ fn a_layer_that_does_nothing_is_the_least_important() {
     let supernet = prepared(&Checkpoint::open(folder.path()).unwrap(), folder.path());
     assert_eq!(supernet.layer_order()[0], 2);
     assert!(supernet.file.importance.layers[2].abs() < 1e-6);
+}
+
+/// Positions of a layer's neurons, the highest score first.
+fn order(scores: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order
+}
+
+#[test]
+fn every_ranking_comes_from_one_pass_and_finds_what_it_looks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config(), |name, shape, values| {
+        let row =
+            |values: &mut [f32], row: usize, by: f32| values[row * shape[1]..][..shape[1]].iter_mut().for_each(|v| *v *= by);
+        if name.contains("up_proj") {
+            // Neuron 5 is loud, and neuron 9 has a large weight for what hardly comes through its gate.
+            row(values, 5, 20.0);
+            row(values, 9, 30.0);
+        } else if name.contains("gate_proj") {
+            row(values, 9, 1e-3);
+        } else if name.contains("down_proj") {
+            // Neuron 7 is heard by nobody.
+            values.chunks_mut(shape[1]).for_each(|row| row[7] = 0.0);
+        }
+        if name.starts_with("model.layers.2.") && (name.contains("down_proj") || name.contains("o_proj")) {
+            values.fill(0.0);
+        }
+    });
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, checkpoint.config.vocab_size).unwrap();
+    let calibration = Calibration { text, windows: WINDOWS };
+    let methods: Vec<Method> = Ranking::all().map(|parts| Method { parts, layers: LayerRanking::Loss }).collect();
+    let folders: Vec<_> = methods.iter().map(|m| folder.path().join(m.parts.to_string())).collect();
+    let targets: Vec<(Method, &Path)> = methods.iter().copied().zip(folders.iter().map(std::path::PathBuf::as_path)).collect();
+    let prepared = prepare(&checkpoint, &calibration, &targets, &mut |_| {}).unwrap();
+    assert_eq!(prepared.len(), 12);
+    for (made, method) in prepared.iter().zip(&methods) {
+        let supernet = SuperNetwork::open(&made.folder).unwrap();
+        assert_eq!((supernet.file.method.as_str(), supernet.file.ranking()), (&*method.to_string(), &*method.parts.to_string()));
+        let scores = &supernet.file.importance;
+        // A layer that adds nothing can be dropped at no loss.
+        assert_eq!(supernet.layer_order()[0], 2, "{method}");
+        assert!(scores.layers[2].abs() < 1e-6, "{method}: {:?}", scores.layers);
+        let neurons = order(&scores.neurons[0]);
+        match method.parts {
+            Ranking::Contribution | Ranking::Fluctuation => {
+                assert_eq!((neurons[0], neurons.last()), (5, Some(&7)), "{method}");
+                assert!(scores.neurons[0][7] == 0.0, "{method}");
+            }
+            Ranking::Magnitude => assert_eq!(neurons[..2], [9, 5], "{method}"),
+            Ranking::Activation(..) => assert_eq!(neurons[0], 5, "{method}"),
+        }
+    }
+    // The same whether it is asked for alone or with others.
+    let alone = folder.path().join("alone");
+    let again = prepare(&checkpoint, &calibration, &[(methods[0], alone.as_path())], &mut |_| {}).unwrap();
+    assert_eq!(again[0].file, prepared[0].file);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fuzz_target!(
             schema: SUPERNET_SCHEMA.into(),
             source: Source { name: "tiny".into(), sha256: "0".repeat(64) },
             model,
-            method: "rms-column/1".into(),
+            method: "contribution+block/2".into(),
             calibration_sha256: "1".repeat(64),
             importance,
             identity_max_abs_diff: 1e-6,
