@@ -5,7 +5,7 @@ use crate::{
     measuring::WorkloadSpec,
     search::Place,
     shipment::Shipment,
-    view::{Intervals, Measured, View},
+    view::{Compared, Intervals, Measured, View},
 };
 use edgewise_protocol::{Form as WireForm, Measurement, ProviderShare};
 use edgewise_search::{Agreement, Candidate, Energy, Estimate, Form, Record, SentinelPoint, Trial};
@@ -24,6 +24,8 @@ pub(crate) struct SearchDocument {
     objectives: Vec<&'static str>,
     devices: Vec<Device>,
     baseline: Option<String>,
+    /// Candidates of which only the quality was looked at, on the host.
+    explored: usize,
     candidates: Vec<CandidateDocument>,
     front: BTreeMap<String, Vec<String>>,
     /// For each member of a front, the candidates that it cannot be told apart from on that device; none are left out.
@@ -32,6 +34,8 @@ pub(crate) struct SearchDocument {
     /// Where devices are compared: how they agree on the order of the candidates, and how well proxies predict them.
     portability: Vec<AgreementDocument>,
     drift: Vec<Drift>,
+    /// By device: the search and the fixed recipes at equal latency, where recipes were measured.
+    comparison: BTreeMap<String, Vec<Compared>>,
     /// Devices that did not deliver all they were asked for.
     missing: Vec<Missing>,
     timing: Timing,
@@ -238,6 +242,7 @@ impl SearchDocument {
             objectives: view.settings.objectives.iter().map(|o| o.name()).collect(),
             devices: view.devices.iter().map(device).collect(),
             baseline: view.baseline().map(|b| b.id.clone()),
+            explored: view.explored().len(),
             candidates: CandidateDocument::all(view),
             front,
             ties,
@@ -247,6 +252,12 @@ impl SearchDocument {
                 .devices
                 .iter()
                 .flat_map(|d| view.sentinels(&d.name).into_iter().map(|point| drift(&d.name, point)))
+                .collect(),
+            comparison: view
+                .devices
+                .iter()
+                .map(|d| (d.name.clone(), view.compared(&d.name)))
+                .filter(|(_, rows)| !rows.is_empty())
                 .collect(),
             missing,
             timing,
@@ -265,7 +276,7 @@ impl CandidateDocument {
     /// All candidates of a study.
     pub(crate) fn all(view: &View) -> Vec<Self> {
         let intervals = Self::intervals(view);
-        view.records.iter().map(|record| Self::new(view, record, &intervals)).collect()
+        view.shown().map(|record| Self::new(view, record, &intervals)).collect()
     }
 
     /// What intervals are made with, by device.
@@ -287,7 +298,7 @@ impl CandidateDocument {
         };
         Self {
             id: record.id.clone(),
-            series: record.origins.first().map(|o| o.series.clone()).unwrap_or_default(),
+            series: record.series().to_owned(),
             config: record.candidate.clone(),
             parameters: record.artifact.as_ref().map(|a| a.parameters),
             artifact_sha256: record.artifact.as_ref().map(|a| a.sha256.clone()),

@@ -2,10 +2,13 @@
 
 use crate::{exit_code, failure::Failure, home::Home, ui::Printer, ui::Progress};
 use edgewise_supernet::{
-    CALIBRATION_TEXT, Calibration, Checkpoint, Evaluation, HELD_OUT_TEXT, Step, SuperNetwork, Text, Windows, cache_key, prepare,
-    write_demo,
+    CALIBRATION_TEXT, Calibration, Checkpoint, Evaluation, HELD_OUT_TEXT, Method, Ranking, Step, SuperNetwork, Text, Windows,
+    cache_key, prepare, write_demo,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// The name of the bundled model.
 pub(crate) const DEMO: &str = "demo";
@@ -53,8 +56,14 @@ pub(crate) fn held_out_text(path: Option<&Path>) -> Result<String, Failure> {
     read_text(path, HELD_OUT_TEXT)
 }
 
-/// Prepares a checkpoint into `folder`.
-pub(crate) fn prepare_into(path: &Path, text: &str, folder: &Path, name: Option<&str>, printer: Printer) -> Result<(), Failure> {
+/// Prepares a checkpoint into a folder for each method.
+pub(crate) fn prepare_into(
+    path: &Path,
+    text: &str,
+    targets: &[(Method, &Path)],
+    name: Option<&str>,
+    printer: Printer,
+) -> Result<(), Failure> {
     let mut progress = Progress::new(printer, CALIBRATION.count as u64 + 3);
     progress.at("reading the checkpoint");
     let mut checkpoint = Checkpoint::open(path)?;
@@ -74,35 +83,66 @@ pub(crate) fn prepare_into(path: &Path, text: &str, folder: &Path, name: Option<
         Step::Sort => progress.at("sorting the weights"),
         Step::Check => progress.at("checking that the sorted super-network computes the same"),
     };
-    prepare(&checkpoint, &calibration, folder, &mut step)?;
+    prepare(&checkpoint, &calibration, targets, &mut step)?;
     Ok(())
 }
 
 /// Opens a model as a super-network, preparing it first where the cache has none.
 pub(crate) fn open(model: &str, calibration: Option<&Path>, home: &Home, printer: Printer) -> Result<SuperNetwork, Failure> {
-    let folder = match locate(model, home)? {
-        Located::Prepared(folder) => folder,
+    match locate(model, home)? {
+        Located::Prepared(folder) => Ok(SuperNetwork::open(&folder)?),
         Located::Checkpoint(path) => {
-            if !path.exists() {
-                return Err(Failure::new(exit_code::MODEL, format!("there is no model at `{}`", path.display()))
-                    .hint("give a folder in Hugging Face layout, a .gguf file, a prepared super-network, or `demo`"));
-            }
-            let text = calibration_text(calibration)?;
-            if !path.is_dir() || path.join("config.json").exists() {
-                let folder = home.cache.join("supernets").join(cache_key(&path, &text, CALIBRATION)?);
-                if !SuperNetwork::is_one(&folder) {
-                    prepare_into(&path, &text, &folder, (model == DEMO).then_some(DEMO), printer)?;
-                }
-                folder
-            } else {
-                // Fails, and says what is missing.
-                return Err(Checkpoint::open(&path)
-                    .err()
-                    .map_or_else(|| Failure::new(exit_code::BUG, "a folder without config.json was opened"), Failure::from));
-            }
+            let name = (model == DEMO).then_some(DEMO);
+            let mut opened = open_prepared(&path, &[Method::default()], calibration, name, home, printer)?;
+            opened.pop().ok_or_else(|| Failure::new(exit_code::BUG, "nothing was prepared"))
         }
-    };
-    Ok(SuperNetwork::open(&folder)?)
+    }
+}
+
+/// Opens a model sorted by each of these rankings; a prepared super-network is the checkpoint of the others.
+pub(crate) fn open_sorted(
+    model: &str,
+    rankings: &[Ranking],
+    calibration: Option<&Path>,
+    home: &Home,
+    printer: Printer,
+) -> Result<BTreeMap<String, SuperNetwork>, Failure> {
+    let (Located::Prepared(path) | Located::Checkpoint(path)) = locate(model, home)?;
+    let methods: Vec<Method> = rankings.iter().map(|&parts| Method { parts, ..Method::default() }).collect();
+    let name = (model == DEMO).then_some(DEMO);
+    let opened = open_prepared(&path, &methods, calibration, name, home, printer)?;
+    Ok(rankings.iter().map(ToString::to_string).zip(opened).collect())
+}
+
+/// The super-networks of a checkpoint by these methods, from the cache or prepared in one go.
+fn open_prepared(
+    path: &Path,
+    methods: &[Method],
+    calibration: Option<&Path>,
+    name: Option<&str>,
+    home: &Home,
+    printer: Printer,
+) -> Result<Vec<SuperNetwork>, Failure> {
+    if !path.exists() {
+        return Err(Failure::new(exit_code::MODEL, format!("there is no model at `{}`", path.display()))
+            .hint("give a folder in Hugging Face layout, a .gguf file, a prepared super-network, or `demo`"));
+    }
+    if path.is_dir() && !path.join("config.json").exists() {
+        // Fails, and says what is missing.
+        return Err(Checkpoint::open(path)
+            .err()
+            .map_or_else(|| Failure::new(exit_code::BUG, "a folder without config.json was opened"), Failure::from));
+    }
+    let text = calibration_text(calibration)?;
+    let cache = home.cache.join("supernets");
+    let folder = |&method: &Method| Ok(cache.join(cache_key(path, &text, CALIBRATION, method)?));
+    let folders = methods.iter().map(folder).collect::<Result<Vec<PathBuf>, Failure>>()?;
+    let missing: Vec<(Method, &Path)> =
+        methods.iter().copied().zip(folders.iter().map(PathBuf::as_path)).filter(|(_, f)| !SuperNetwork::is_one(f)).collect();
+    if !missing.is_empty() {
+        prepare_into(path, &text, &missing, name, printer)?;
+    }
+    folders.iter().map(|folder| Ok(SuperNetwork::open(folder)?)).collect()
 }
 
 /// What quality is evaluated on.

@@ -8,7 +8,7 @@ use edgewise_onnx::{
 };
 use edgewise_protocol::{ArtifactFile, BlobId, DeviceDescription, ErrorCode, Form, Measurement, Progress, Runtime, Source};
 use edgewise_supernet::SuperNetwork;
-use std::{path::PathBuf, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, path::PathBuf, sync::atomic::AtomicBool};
 
 /// A super-network as it is sent: its index and the chunks that the index names, straight from the mapped weights.
 pub(crate) struct Freight<'a> {
@@ -56,6 +56,26 @@ impl<'a> Freight<'a> {
     }
 }
 
+/// All super-networks of a study: its own, and those sorted otherwise that baselines are cut from.
+pub(crate) struct Freights<'a> {
+    pub(crate) own: Freight<'a>,
+    /// By the order that a candidate names.
+    pub(crate) others: BTreeMap<String, Freight<'a>>,
+}
+
+impl<'a> Freights<'a> {
+    /// That of the super-network which a candidate of this order is cut from.
+    pub(crate) fn of(&self, order: Option<&str>) -> Result<&Freight<'a>, Failure> {
+        match order {
+            None => Ok(&self.own),
+            Some(order) => self
+                .others
+                .get(order)
+                .ok_or_else(|| Failure::new(crate::exit_code::BUG, format!("no super-network is sorted by `{order}`"))),
+        }
+    }
+}
+
 /// How a device gets candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -70,6 +90,8 @@ pub(crate) enum Way {
 pub(crate) struct Shipment {
     /// The artifact's name.
     pub(crate) sha256: String,
+    /// The order of the super-network that it is cut from, where that is not the study's own.
+    pub(crate) order: Option<String>,
     pub(crate) manifest: Manifest,
     probe: Option<ProbeFile>,
     recipe: Option<Vec<u8>>,
@@ -81,17 +103,22 @@ impl Shipment {
     /// A candidate whose artifact exists on the host.
     pub(crate) fn of_artifact(artifact: Artifact, probe: Option<ProbeFile>) -> Self {
         let Artifact { folder, sha256, manifest } = artifact;
-        Self { sha256, manifest, probe, recipe: None, folder: Some(folder) }
+        Self { sha256, order: None, manifest, probe, recipe: None, folder: Some(folder) }
     }
 
     /// A candidate that devices make themselves.
     pub(crate) fn of_recipe(made: ArtifactDigest, recipe: Vec<u8>, probe: Option<ProbeFile>) -> Self {
-        Self { sha256: made.sha256.to_string(), manifest: made.manifest, probe, recipe: Some(recipe), folder: None }
+        Self { sha256: made.sha256.to_string(), order: None, manifest: made.manifest, probe, recipe: Some(recipe), folder: None }
     }
 
     /// The same for devices that can make it themselves, too.
     pub(crate) fn with_recipe(self, recipe: Vec<u8>) -> Self {
         Self { recipe: Some(recipe), ..self }
+    }
+
+    /// The same, cut from a super-network of this order.
+    pub(crate) fn in_order(self, order: Option<&str>) -> Self {
+        Self { order: order.map(str::to_owned), ..self }
     }
 
     /// Total size of the artifact's files, in bytes.

@@ -171,8 +171,28 @@ pub struct Device {
     pub flags: Vec<String>,
     /// The front's quality in one number.
     pub hypervolume: Option<Hypervolume>,
+    /// The search and fixed recipes at equal latency, the search first; empty if no recipe was measured.
+    pub comparison: Vec<Comparison>,
     /// The sentinels: the baseline, measured again at the start of every block. In order; the first is all others' reference.
     pub drift: Vec<DriftPoint>,
+}
+
+/// A series of candidates at several latencies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// `search`, or `baseline:` and a recipe.
+    pub series: String,
+    /// The same latencies for every series.
+    pub cuts: Vec<Cut>,
+}
+
+/// The quality of a series at one latency.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The share by which latency is lower than the full network's.
+    pub less: f64,
+    /// Perplexity there, where the series goes so far.
+    pub perplexity: Option<f64>,
 }
 
 /// The volume that a front dominates.

@@ -59,6 +59,7 @@ mod tests {
             ties: Vec::new(),
             flags,
             hypervolume: None,
+            comparison: Vec::new(),
             drift: Vec::new(),
         };
         let mut out = String::new();

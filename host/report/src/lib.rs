@@ -5,6 +5,7 @@
 //! it enters the page and nowhere else.
 
 mod agreement;
+mod comparison;
 mod data;
 mod drift_plot;
 mod flags;
@@ -19,6 +20,7 @@ mod table;
 mod ties;
 
 pub use data::{
-    Agreement, Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
+    Status, Workload,
 };
 pub use page::render;

@@ -2,6 +2,7 @@
 
 use crate::{
     agreement::agreement,
+    comparison::comparison,
     data::{Candidate, Device, Measurement, ReportData},
     drift_plot::drift_plot,
     flags::flags,
@@ -75,6 +76,7 @@ fn section(out: &mut String, data: &ReportData, device: &Device) {
     flags(out, device);
     cards(out, data, device, &ties);
     put!(out, r#"<div class="card plotted"><h3>Pareto front</h3>{}</div>"#, front_plot(data, device, &ties));
+    comparison(out, device);
     put!(out, r#"<div class="card"><h3>Candidates</h3>{}</div>"#, table(data, device, &ties));
     put!(out, r#"<div class="pair"><div class="card"><h3>Drift of the baseline</h3>{}</div>"#, drift_plot(device));
     out.push_str(r#"<div class="card"><h3>Fingerprint</h3>"#);
@@ -90,7 +92,8 @@ fn section(out: &mut String, data: &ReportData, device: &Device) {
 fn cards(out: &mut String, data: &ReportData, device: &Device, ties: &Ties<'_>) {
     let measured: Vec<(&Candidate, &Measurement)> =
         data.candidates.iter().filter_map(|c| c.on(&device.name).map(|m| (c, m))).collect();
-    let baseline = measured.iter().find(|(c, _)| c.id == data.baseline);
+    let searched: Vec<_> = measured.iter().filter(|(c, _)| !c.is_recipe()).collect();
+    let baseline = searched.iter().find(|(c, _)| c.id == data.baseline);
     let failed =
         data.candidates.iter().filter(|c| c.failures.iter().any(|f| f.device.as_ref().is_none_or(|d| *d == device.name))).count();
     let value = |c: &Candidate, m: &Measurement| data.axis.of(c, m).map(|e| e.median).filter(|v| v.is_finite() && *v > 0.0);
@@ -99,7 +102,7 @@ fn cards(out: &mut String, data: &ReportData, device: &Device, ties: &Ties<'_>) 
     let best = |limit: f64| {
         let (base_value, base_perplexity) = base?;
         let good =
-            measured.iter().filter(|(c, _)| c.id != data.baseline && c.perplexity.is_some_and(|p| p <= base_perplexity * limit));
+            searched.iter().filter(|(c, _)| c.id != data.baseline && c.perplexity.is_some_and(|p| p <= base_perplexity * limit));
         let ratios = good.filter_map(|(c, m)| Some((base_value / value(c, m)?, c.perplexity? / base_perplexity)));
         ratios.max_by(|a, b| a.0.total_cmp(&b.0))
     };

@@ -94,6 +94,7 @@ mod tests {
             ties: ties.iter().map(|(member, others)| ((*member).to_owned(), owned(others))).collect(),
             flags: Vec::new(),
             hypervolume: None,
+            comparison: Vec::new(),
             drift: Vec::new(),
         }
     }

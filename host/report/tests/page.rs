@@ -99,6 +99,27 @@ fn comment(page: &str, at: usize) -> bool {
 }
 
 #[test]
+fn recipes_are_compared_where_there_are_some() {
+    let page = render(&sample());
+    let table = page.split("<table class=\"comparison\">").nth(1).and_then(|t| t.split("</table>").next()).unwrap();
+    assert_eq!(count(table, "<th scope=\"row\">"), 3);
+    assert!(table.contains("perplexity at 22 % less") && table.contains("perplexity at 40 % less"), "{table}");
+    assert!(table.contains(">depth</th>") && table.contains(">search</th>"), "{table}");
+    // The lowest of each column, and the recipe that does not go so far.
+    assert_eq!(count(table, "<strong>"), 2);
+    assert!(table.contains("<strong>8.21</strong>") && table.contains("<strong>15.4</strong>"), "{table}");
+    assert_eq!(count(&page, "<table class=\"comparison\">"), 1, "the other device has measured none");
+    // Recipes are no gain of the search.
+    let mut data = sample();
+    let gain = |data: &edgewise_report::ReportData| render(data).split("Gain within").nth(2).map(|t| t[..120].to_owned());
+    let before = gain(&data);
+    for candidate in data.candidates.iter_mut().filter(|c| c.series.starts_with("baseline:")) {
+        candidate.perplexity = Some(0.5);
+    }
+    assert_eq!(gain(&data), before);
+}
+
+#[test]
 fn hostile_text_stays_text() {
     let evil = "<script>alert(1)</script>\"'&]]>\0\u{202e}";
     let mut data = sample();
@@ -114,6 +135,7 @@ fn hostile_text_stays_text() {
     device.fingerprint.push(Fact { name: evil.to_owned(), value: evil.to_owned() });
     device.front.push(evil.to_owned());
     device.flags = vec![evil.to_owned()];
+    device.comparison[1].series = evil.to_owned();
     let strangers = vec![evil.to_owned(), format!("{evil}2"), format!("{evil}3"), format!("{evil}4")];
     device.ties.push((evil.to_owned(), strangers.clone()));
     device.ties.push((format!("{evil}{}", data.baseline), strangers));

@@ -17,6 +17,10 @@ pub struct Candidate {
     pub kv_groups: Vec<u32>,
     /// Neurons of the feed-forward part of each kept layer.
     pub mlp: Vec<u32>,
+    /// The ranking by which its super-network is sorted, where that is not the study's own: sizes say how many parts are kept,
+    /// this says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
 }
 
 /// Why a configuration is none.
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Candidate {
-        Candidate { layers: vec![0, 1, 3], width: 512, kv_groups: vec![3, 3, 2], mlp: vec![1536, 1024, 1024] }
+        Candidate { layers: vec![0, 1, 3], width: 512, kv_groups: vec![3, 3, 2], mlp: vec![1536, 1024, 1024], order: None }
     }
 
     #[test]
@@ -91,6 +95,10 @@ mod tests {
         assert_eq!(serde_json::from_str::<Candidate>(json).unwrap(), sample());
         // Written down, not computed: an id is stored in studies and printed, so it may never change.
         assert_eq!(sample().id(), "c-280dd492c765");
+        let other = Candidate { order: Some("magnitude".to_owned()), ..sample() };
+        let json = json.replace('}', r#","order":"magnitude"}"#);
+        assert_eq!(serde_json::to_string(&other).unwrap(), json);
+        assert_ne!(other.id(), sample().id());
     }
 
     #[test]

@@ -5,12 +5,14 @@
 
 mod candidate;
 mod constraint;
+mod explore;
 mod history;
 mod hypervolume;
 mod noise;
 mod objective;
 mod pareto;
 mod portability;
+mod recipes;
 mod sampler;
 mod schedule;
 mod sentinel;
@@ -19,6 +21,7 @@ mod store;
 
 pub use candidate::{Candidate, CandidateError};
 pub use constraint::{Constraint, ConstraintError, Relation, violation};
+pub use explore::spread_first;
 pub use history::{History, Outcome, Proposal};
 pub use hypervolume::{hypervolume, reference_point};
 pub use noise::{
@@ -28,6 +31,7 @@ pub use noise::{
 pub use objective::{Objective, ObjectiveError, parse_objectives};
 pub use pareto::{PointError, crowding_distances, dominates, front, sort_fronts};
 pub use portability::{Agreement, Quantity, kendall, portability, spearman};
+pub use recipes::{EXPLORE, LADDER, Recipes, SEARCH, SERIES_PREFIX};
 pub use sampler::{
     DIAGONAL_LOCAL, DiagonalLocal, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, proposal_rng,
     propose, sampler,

@@ -309,13 +309,14 @@ impl Space {
         let keep = keep.clamp(self.min_layers, self.layers) as usize;
         let mut layers = self.layer_order[self.layer_order.len() - keep..].to_vec();
         layers.sort_unstable();
-        Candidate { layers, width, kv_groups: vec![groups; keep], mlp: vec![mlp; keep] }
+        Candidate { layers, width, kv_groups: vec![groups; keep], mlp: vec![mlp; keep], order: None }
     }
 
-    /// Whether the space holds this configuration.
+    /// Whether the space holds this configuration, in the study's own order.
     pub fn contains(&self, candidate: &Candidate) -> bool {
         let kept = candidate.layers.len() as u32;
-        let sizes = candidate.check().is_ok()
+        let sizes = candidate.order.is_none()
+            && candidate.check().is_ok()
             && kept >= self.min_layers
             && candidate.layers.last().is_some_and(|&last| last < self.layers)
             && self.width.contains(candidate.width)

@@ -2,13 +2,14 @@
 
 use crate::{
     cli::Context,
+    exit_code,
     failure::Failure,
     model::{self, Located},
     search::sub_network,
 };
 use edgewise_onnx::{Artifact, MANIFEST_FILE, SubNetwork};
 use edgewise_search::Candidate;
-use edgewise_supernet::{Checkpoint, Network, Quality, SuperNetwork, Tokenizer, Windows, evaluate};
+use edgewise_supernet::{Checkpoint, Network, Quality, SuperNetwork, Tokenizer, UnknownRanking, Windows, evaluate};
 use std::path::{Path, PathBuf};
 
 /// Flags of `host evaluate`.
@@ -64,8 +65,18 @@ impl Args {
             Ok(evaluate(network, sub, &on)?)
         };
         if let Some(config) = &self.candidate {
-            let sub = sub_network(&read_candidate(config)?);
-            let supernet = model::open(&self.model, self.calibration.as_deref(), &context.home, context.printer)?;
+            let candidate = read_candidate(config)?;
+            let sub = sub_network(&candidate);
+            let calibration = self.calibration.as_deref();
+            let supernet = match &candidate.order {
+                None => model::open(&self.model, calibration, &context.home, context.printer)?,
+                Some(order) => {
+                    let ranking = order.parse().map_err(|e: UnknownRanking| Failure::usage(e.to_string()))?;
+                    let sorted = model::open_sorted(&self.model, &[ranking], calibration, &context.home, context.printer)?;
+                    let only = sorted.into_values().next();
+                    only.ok_or_else(|| Failure::new(exit_code::BUG, "nothing was prepared"))?
+                }
+            };
             supernet.config().check(&sub).map_err(|e| Failure::usage(e.to_string()))?;
             let network = supernet.network(windows.length)?;
             return Ok((score(&network, &supernet.tokenizer, &sub)?, supernet.config().parameters(&sub)));

@@ -37,7 +37,7 @@ impl Args {
         if self.output.is_file() {
             return Err(Failure::usage(format!("`{}` is a file, a folder is needed", self.output.display())));
         }
-        let supernet = study.supernet(context)?;
+        let supernet = study.supernet(record, context)?;
         let sub = sub_network(&record.candidate);
         let artifact = supernet.artifacts().write(&sub, &self.output)?;
         artifact.write_probe(&supernet.network(64)?.probe(&sub)?)?;

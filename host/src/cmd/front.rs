@@ -7,7 +7,7 @@ use crate::{
     view::{Intervals, View},
 };
 use comfy_table::{CellAlignment, Table, presets};
-use edgewise_search::{Candidate, Constraint, Objective, Record};
+use edgewise_search::{Candidate, Constraint, Objective, Record, SERIES_PREFIX};
 use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 
 /// Flags of `host front`.
@@ -67,6 +67,9 @@ impl Args {
         for device in &devices {
             let text = if self.csv { csv(view, device, &self.pick)? } else { table(view, device, &self.pick)? };
             context.printer.data(&text)?;
+            if !self.csv && self.pick.is_empty() {
+                context.printer.data(&comparison_table(view, device))?;
+            }
         }
         if !self.csv && self.device.is_none() {
             context.printer.data(&portability_table(view))?;
@@ -153,6 +156,25 @@ pub(crate) fn table(view: &View, device: &str, pick: &[Constraint]) -> Result<St
         let _ = writeln!(out, "flags of all that {device} measured: {}", flags.join(", "));
     }
     Ok(out)
+}
+
+/// The search against fixed recipes at equal latency, as a table for people; empty if none was measured.
+pub(crate) fn comparison_table(view: &View, device: &str) -> String {
+    let rows = view.compared(device);
+    let Some(first) = rows.first() else { return String::new() };
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    let cuts = first.cuts.iter().map(|cut| format!("perplexity at {:.0} % less", cut.less * 100.0));
+    table.set_header(std::iter::once("series".to_owned()).chain(cuts));
+    for row in &rows {
+        let name = row.series.strip_prefix(SERIES_PREFIX).unwrap_or(&row.series).to_owned();
+        let cells = row.cuts.iter().map(|cut| cut.perplexity.map_or_else(|| "-".to_owned(), |p| format!("{p:.2}")));
+        table.add_row(std::iter::once(name).chain(cells));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("\nSearch and fixed recipes on {device} at equal latency\n{table}\n")
 }
 
 /// How devices agree on the order of candidates, as a table for people; empty for a single device.

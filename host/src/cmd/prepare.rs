@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     model::{self, Located},
 };
-use edgewise_supernet::SuperNetwork;
+use edgewise_supernet::{LayerRanking, Method, Ranking, SuperNetwork};
 use std::path::PathBuf;
 
 /// Flags of `host prepare`.
@@ -19,6 +19,13 @@ pub(crate) struct Args {
     /// Text for importance scores [default: a bundled public-domain text]
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
+    /// How neurons and key/value groups are ranked: contribution, fluctuation, magnitude, or how activations are aggregated over
+    /// tokens and then windows, such as mean-mean or norm-variance
+    #[arg(long, value_name = "RANKING", default_value_t)]
+    importance: Ranking,
+    /// How layers are ranked: block (block importance), or loss (each is dropped and the loss looked at, which takes longer)
+    #[arg(long, value_name = "RANKING", default_value_t)]
+    layer_importance: LayerRanking,
 }
 
 #[derive(serde::Serialize)]
@@ -32,6 +39,8 @@ struct Document<'a> {
     calibration_tokens: usize,
     layers: &'a [f64],
     kv_groups: &'a [Vec<f64>],
+    neurons: &'a [Vec<f64>],
+    width: &'a [f64],
     identity_max_abs_diff: f64,
     identity_tolerance: f64,
 }
@@ -50,7 +59,8 @@ impl Args {
         };
         let text = model::calibration_text(self.calibration.as_deref())?;
         let name = (self.model == model::DEMO).then_some(model::DEMO);
-        model::prepare_into(&path, &text, &self.output, name, context.printer)?;
+        let method = Method { parts: self.importance, layers: self.layer_importance };
+        model::prepare_into(&path, &text, &[(method, self.output.as_path())], name, context.printer)?;
         let supernet = SuperNetwork::open(&self.output)?;
         let file = &supernet.file;
         if context.printer.json {
@@ -64,6 +74,8 @@ impl Args {
                 calibration_tokens: file.importance.tokens,
                 layers: &file.importance.layers,
                 kv_groups: &file.importance.kv_groups,
+                neurons: &file.importance.neurons,
+                width: &file.importance.width,
                 identity_max_abs_diff: f64::from(file.identity_max_abs_diff),
                 identity_tolerance: f64::from(file.identity_tolerance),
             });

@@ -5,11 +5,11 @@ use crate::{
     cli::Context,
     exit_code,
     failure::Failure,
-    view::{Intervals, Measured, View},
+    view::{Compared, Intervals, Measured, View},
 };
 use edgewise_report::{
-    Agreement, Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status,
-    Workload, render,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
+    Status, Workload, render,
 };
 use edgewise_search::{Objective, Record};
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ fn data(study: &Study) -> Result<ReportData, Failure> {
         workload: Workload { prompt_tokens: view.workload.prompt_tokens, generated_tokens: view.workload.generated_tokens },
         axis: axis(view),
         baseline: baseline.id.clone(),
-        candidates: view.records.iter().map(|r| candidate(view, r, &intervals)).collect(),
+        candidates: view.shown().map(|r| candidate(view, r, &intervals)).collect(),
         devices,
         portability: portability(view),
         method: method(study),
@@ -88,7 +88,7 @@ fn candidate(view: &View, record: &Record, intervals: &[(String, Intervals)]) ->
     let config = &record.candidate;
     Candidate {
         id: record.id.clone(),
-        series: record.origins.first().map(|o| o.series.clone()).unwrap_or_default(),
+        series: record.series().to_owned(),
         layers: config.layers.clone(),
         width: config.width,
         kv_groups: config.kv_groups.clone(),
@@ -145,8 +145,14 @@ fn report_device(view: &View, device: &edgewise_search::Device) -> Result<Device
         ties,
         flags: view.session_flags(&device.name),
         hypervolume: front.hypervolume.map(|(value, reference)| Hypervolume { value, reference }),
+        comparison: view.compared(&device.name).into_iter().map(comparison).collect(),
         drift: drift.collect(),
     })
+}
+
+fn comparison(row: Compared) -> Comparison {
+    let cuts = row.cuts.iter().map(|cut| Cut { less: cut.less, perplexity: cut.perplexity }).collect();
+    Comparison { series: row.series, cuts }
 }
 
 fn portability(view: &View) -> Vec<Agreement> {
@@ -168,6 +174,7 @@ fn method(study: &Study) -> Vec<Fact> {
         fact("space", view.detail("space").to_owned()),
         fact("seed", settings.seed.to_string()),
         fact("budget", settings.budget.to_string()),
+        fact("looked at on the host", view.explored().len().to_string()),
         fact("objectives", list(settings.objectives.iter().map(ToString::to_string).collect())),
         fact("constraints", list(settings.constraints.iter().map(ToString::to_string).collect())),
         fact("importance", view.detail("importance").to_owned()),

@@ -2,7 +2,7 @@
 
 use crate::{cli::Context, exit_code, failure::Failure, model, view::View};
 use edgewise_search::{Record, SqliteStudy};
-use edgewise_supernet::SuperNetwork;
+use edgewise_supernet::{SuperNetwork, UnknownRanking};
 use std::path::{Path, PathBuf};
 
 /// A study opened for reading.
@@ -50,8 +50,8 @@ impl Study {
         }
     }
 
-    /// The super-network that the study searched.
-    pub(crate) fn supernet(&self, context: &Context) -> Result<SuperNetwork, Failure> {
+    /// The super-network that a candidate is cut from.
+    pub(crate) fn supernet(&self, record: &Record, context: &Context) -> Result<SuperNetwork, Failure> {
         let calibration = Some(self.view.detail("calibration")).filter(|c| !c.is_empty()).map(Path::new);
         let opened = model::open(self.view.detail("model"), calibration, &context.home, context.printer)?;
         if opened.file.source.sha256 != self.view.detail("model_sha256") {
@@ -61,6 +61,9 @@ impl Study {
             )
             .hint("put the model back that was there"));
         }
-        Ok(opened)
+        let Some(order) = &record.candidate.order else { return Ok(opened) };
+        let ranking = order.parse().map_err(|e: UnknownRanking| Failure::new(exit_code::STUDY, e.to_string()))?;
+        let mut sorted = model::open_sorted(self.view.detail("model"), &[ranking], calibration, &context.home, context.printer)?;
+        sorted.remove(order).ok_or_else(|| Failure::new(exit_code::BUG, "nothing was prepared"))
     }
 }

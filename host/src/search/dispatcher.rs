@@ -1,5 +1,9 @@
 //! The dispatcher: owns the study and all state, decides what starts, stores each result before it asks for the next.
 
+mod proposals;
+
+pub(crate) use proposals::Explorer;
+
 use super::{
     Evaluator, Schedule,
     agenda::{Agenda, Place},
@@ -18,10 +22,10 @@ use crate::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use edgewise_protocol::Progress;
 use edgewise_search::{
-    Artifact, Candidate, Failure as StoredFailure, Gap, Origin, Role, Rules, SENTINEL_SEAT, Sampler, StudyStore, propose,
+    Artifact, Candidate, Failure as StoredFailure, Gap, Origin, Role, Rules, SENTINEL_SEAT, Sampler, StudyStore,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -41,6 +45,8 @@ pub(crate) trait Observer {
     fn ready(&mut self, device: &str, found: &Found);
     /// A candidate's quality is being evaluated.
     fn evaluating(&mut self, position: usize, id: &str);
+    /// So many candidates were looked at on the host alone, of how many.
+    fn exploring(&mut self, done: usize, of: usize);
     /// A device works on a candidate.
     fn measuring(&mut self, position: usize, id: &str, device: &str, progress: Option<&Progress>);
     /// All devices have screened a candidate.
@@ -73,6 +79,9 @@ pub(crate) struct Dispatcher<'a> {
     pub(crate) evaluator: &'a Evaluator<'a>,
     pub(crate) observer: &'a mut dyn Observer,
     pub(crate) opening: &'a mut dyn OpenStudy,
+    pub(crate) explorer: Explorer<'a>,
+    /// What is measured once the search has proposed all of its own: fixed recipes, by their places in their series.
+    pub(crate) baselines: VecDeque<(Origin, Candidate)>,
     pub(crate) rules: Rules,
     /// The race of a device may take this share of the time that its screening took; as long as it takes, if absent.
     pub(crate) race_share: Option<f64>,
@@ -117,6 +126,9 @@ impl Dispatcher<'_> {
             schedule: Schedule { lanes: plan, evaluating: false },
             work: Vec::new(),
             timing,
+            searched: 0,
+            explored: 0,
+            exhausted: false,
             complete: false,
             stop: None,
         };
@@ -190,7 +202,11 @@ impl Run<'_, '_> {
     /// Takes up the candidates that the study already holds.
     fn recall(&mut self) -> Result<(), Failure> {
         let view = View::read(&*self.study)?;
-        for record in view.searched() {
+        let searched = view.searched();
+        self.state.searched = searched.len();
+        self.state.explored = view.explored().len();
+        let others = view.records.iter().filter(|r| !r.is_searched());
+        for record in searched.into_iter().chain(others) {
             let quality = match &record.quality {
                 _ if record.failures.iter().any(|f| f.device.is_none()) => Quality::Failed,
                 None => Quality::Open,
@@ -201,6 +217,7 @@ impl Run<'_, '_> {
                 candidate: record.candidate.clone(),
                 quality,
                 shipment: None,
+                measured: record.is_measured(),
                 told: quality != Quality::Open,
             });
         }
@@ -221,7 +238,7 @@ impl Run<'_, '_> {
         member.phase = Phase::Ready;
         member.spent = Spent { screen_s: seconds(Role::Screen), race_s: seconds(Role::Race), raced: 0 };
         member.agenda = Agenda::of(&view, &name);
-        member.pending = self.state.work.iter().enumerate().filter(|(_, w)| open(&w.id)).map(|(i, _)| i).collect();
+        member.pending = self.state.work.iter().enumerate().filter(|(_, w)| w.measured && open(&w.id)).map(|(i, _)| i).collect();
         let pending = member.pending.clone();
         for index in pending {
             self.state.work[index].told = false;
@@ -250,13 +267,15 @@ impl Run<'_, '_> {
                     let work = &self.state.work[index];
                     let quality = work.quality == Quality::Open;
                     if quality {
-                        self.of.observer.evaluating(index, &work.id);
+                        if work.measured {
+                            self.of.observer.evaluating(index, &work.id);
+                        }
                         if !self.study.lease(&work.id, None)? {
                             return Err(in_use(&work.id));
                         }
                     }
                     let files = self.state.members.iter().any(|m| m.phase == Phase::Ready && m.way == Way::Files);
-                    let wanted = Wanted { quality, shipment: true, files };
+                    let wanted = Wanted { quality, shipment: work.measured, files };
                     evaluations.send((index, work.id.clone(), work.candidate.clone(), wanted)).map_err(|_| gone())?;
                     self.state.schedule.evaluating = true;
                 }
@@ -279,37 +298,6 @@ impl Run<'_, '_> {
 
     fn out_of_patience(&self) -> bool {
         self.of.patience.zip(self.first_through).is_some_and(|(patience, at)| at.elapsed() > patience)
-    }
-
-    /// Proposes the next candidate when everything it may know about is known.
-    fn propose(&mut self, budget: usize) -> Result<(), Failure> {
-        let next = self.state.work.len();
-        let ahead = self.state.schedule.ahead();
-        if next >= budget {
-            self.state.complete = true;
-        }
-        let Some(lead) = self.state.lead() else { return Ok(()) };
-        if self.state.complete || !self.state.knows(next.saturating_sub(ahead)) {
-            return Ok(());
-        }
-        let settings = self.study.settings()?;
-        let candidate = if next == 0 {
-            Some(settings.space.full())
-        } else {
-            let view = View::read(&*self.study)?;
-            let history = view.history(&self.state.members[lead].name).as_of(next.saturating_sub(ahead));
-            propose(self.of.sampler, settings.seed, &history)?
-        };
-        let Some(candidate) = candidate else {
-            self.state.complete = true;
-            return Ok(());
-        };
-        let id = self.study.propose(&candidate, &Origin::search(next as u32))?;
-        self.state.work.push(Work { id, candidate, quality: Quality::Open, shipment: None, told: false });
-        for member in &mut self.state.members {
-            member.pending.insert(next);
-        }
-        Ok(())
     }
 
     /// Gives a device its next trial, if it has one and may work now.
@@ -515,7 +503,11 @@ impl Run<'_, '_> {
     /// Says once that candidates are done, and drops files that nobody needs.
     fn tell(&mut self) -> Result<(), Failure> {
         for index in 0..self.state.work.len() {
-            if self.state.work[index].told || !self.state.is_through(index) || self.state.stop.is_some() {
+            if self.state.work[index].told
+                || !self.state.work[index].measured
+                || !self.state.is_through(index)
+                || self.state.stop.is_some()
+            {
                 continue;
             }
             let view = View::read(&*self.study)?;

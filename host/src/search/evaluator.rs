@@ -1,13 +1,19 @@
 //! The worker that evaluates a candidate's quality and makes what devices need of it.
 
 use crate::{
+    exit_code,
     failure::Failure,
-    shipment::{Freight, Shipment},
+    shipment::{Freights, Shipment},
 };
 use edgewise_onnx::{ArtifactWriter, MappedWeights, SubNetwork};
 use edgewise_search::{Candidate, Quality};
-use edgewise_supernet::{Error, Evaluation, Network, evaluate};
-use std::{path::PathBuf, time::Instant};
+use edgewise_supernet::{Error, Evaluation, Network, SuperNetwork, evaluate};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 /// The sub-network that a candidate describes.
 pub(crate) fn sub_network(candidate: &Candidate) -> SubNetwork {
@@ -23,7 +29,11 @@ pub(crate) fn sub_network(candidate: &Candidate) -> SubNetwork {
 pub(crate) struct Evaluator<'a> {
     pub(crate) network: &'a Network,
     pub(crate) artifacts: &'a ArtifactWriter<'a, MappedWeights>,
-    pub(crate) freight: &'a Freight<'a>,
+    /// Super-networks that are sorted otherwise, by the order that a candidate names.
+    pub(crate) others: &'a BTreeMap<String, SuperNetwork>,
+    /// Of those, the network that was used last: their weights are loaded one at a time.
+    pub(crate) loaded: Mutex<Option<(String, Network)>>,
+    pub(crate) freights: &'a Freights<'a>,
     pub(crate) evaluation: &'a Evaluation,
     /// Artifacts live here only as long as they are needed.
     pub(crate) folder: PathBuf,
@@ -50,18 +60,49 @@ pub(crate) struct Evaluated {
 impl Evaluator<'_> {
     /// Does what is wanted; `Ok(Err(why))` is a result about the candidate, `Err` ends the search.
     pub(crate) fn work(&self, id: &str, candidate: &Candidate, wanted: Wanted) -> Result<Result<Evaluated, String>, Failure> {
+        let Some(order) = candidate.order.as_deref() else {
+            return self.cut(id, candidate, wanted, self.network, self.artifacts);
+        };
+        let supernet = self
+            .others
+            .get(order)
+            .ok_or_else(|| Failure::new(exit_code::STUDY, format!("`{id}` is cut from a super-network sorted by `{order}`")))?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = match loaded.take() {
+            Some((of, network)) if of == order => network,
+            // Two of them at a time would take twice the memory.
+            other => {
+                drop(other);
+                supernet.network(self.evaluation.windows.length)?
+            }
+        };
+        let (_, network) = loaded.insert((order.to_owned(), network));
+        // Their own folder: what is shared between artifacts of one super-network is not what others share.
+        let shared = self.folder.join(order);
+        std::fs::create_dir_all(&shared).map_err(|e| Failure::file("make", &shared, &e))?;
+        self.cut(id, candidate, wanted, network, &supernet.artifacts().sharing(&shared))
+    }
+
+    fn cut(
+        &self,
+        id: &str,
+        candidate: &Candidate,
+        wanted: Wanted,
+        network: &Network,
+        artifacts: &ArtifactWriter<'_, MappedWeights>,
+    ) -> Result<Result<Evaluated, String>, Failure> {
         let sub = sub_network(candidate);
         let begun = Instant::now();
         let mut out = Evaluated { quality: None, shipment: None, evaluate_s: 0.0, export_s: 0.0 };
         if wanted.quality {
-            match evaluate(self.network, &sub, self.evaluation) {
+            match evaluate(network, &sub, self.evaluation) {
                 Ok(q) => out.quality = Some(Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens as u64 }),
                 // Cut too deep, a network may overflow: that is what this candidate is like.
                 Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
                 Err(error) => return Err(error.into()),
             }
         }
-        let probe = if wanted.shipment { Some(self.network.probe(&sub)) } else { None };
+        let probe = if wanted.shipment { Some(network.probe(&sub)) } else { None };
         out.evaluate_s = begun.elapsed().as_secs_f64();
         if let Some(probe) = probe {
             let begun = Instant::now();
@@ -70,16 +111,19 @@ impl Evaluator<'_> {
                 Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
                 Err(error) => return Err(error.into()),
             };
+            let order = candidate.order.as_deref();
+            let freight = self.freights.of(order)?;
             // Writing hashes every byte as well: either way gives the name that the recipe asks for.
-            out.shipment = Some(if wanted.files {
-                let artifact = self.artifacts.write(&sub, &self.folder.join(id))?;
-                let recipe = self.freight.recipe(&artifact.sha256, artifact.manifest.precision, &sub)?;
+            let shipment = if wanted.files {
+                let artifact = artifacts.write(&sub, &self.folder.join(id))?;
+                let recipe = freight.recipe(&artifact.sha256, artifact.manifest.precision, &sub)?;
                 Shipment::of_artifact(artifact, Some(probe)).with_recipe(recipe)
             } else {
-                let made = self.artifacts.digest(&sub)?;
-                let recipe = self.freight.recipe(&made.sha256.to_string(), made.manifest.precision, &sub)?;
+                let made = artifacts.digest(&sub)?;
+                let recipe = freight.recipe(&made.sha256.to_string(), made.manifest.precision, &sub)?;
                 Shipment::of_recipe(made, recipe, Some(probe))
-            });
+            };
+            out.shipment = Some(shipment.in_order(order));
             out.export_s = begun.elapsed().as_secs_f64();
         }
         Ok(Ok(out))

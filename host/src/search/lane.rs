@@ -10,7 +10,7 @@ use crate::{
     json::trial_of,
     measuring::TrialSpec,
     search::agenda::Place,
-    shipment::{Fault, Freight, Shipment, Way, fastest},
+    shipment::{Fault, Freights, Shipment, Way, fastest},
     ui::Printer,
 };
 use crossbeam_channel::{Receiver, Sender};
@@ -41,7 +41,7 @@ pub(crate) struct Lane<'a> {
     pub(crate) allow_emulated: bool,
     pub(crate) threads: Option<u16>,
     pub(crate) printer: Printer,
-    pub(crate) freight: &'a Freight<'a>,
+    pub(crate) freights: &'a Freights<'a>,
     pub(crate) trial: TrialSpec,
     /// Files wherever the user wants no recipes.
     pub(crate) way: Way,
@@ -183,10 +183,10 @@ impl Lane<'_> {
         let begun = Instant::now();
         let mut sent = Ok(());
         if self.way == Way::Recipe {
-            sent = if self.freight.fits(&ready.description) {
-                job.shipment.send(ready, self.way, Some(self.freight), self.cancel)
-            } else {
-                Err(Fault::NoRoom)
+            sent = match self.freights.of(job.shipment.order.as_deref()) {
+                Ok(freight) if freight.fits(&ready.description) => job.shipment.send(ready, self.way, Some(freight), self.cancel),
+                Ok(_) => Err(Fault::NoRoom),
+                Err(failure) => Err(Fault::Host(failure)),
             };
             if sent.as_ref().is_err_and(Fault::is_no_space) {
                 out.warnings.push("has no room for the super-network; candidates travel whole".to_owned());
@@ -240,7 +240,8 @@ impl Lane<'_> {
         let trial = self.ttft_ms.map_or_else(|| self.trial.clone(), |ttft_ms| self.trial.paced(ttft_ms));
         match job.shipment.measure(ready, how, runtime, &trial, &mut tell, self.cancel) {
             Err(fault) if fault.is_missing() => {
-                job.shipment.send(ready, self.way, Some(self.freight), self.cancel)?;
+                let freight = self.freights.of(job.shipment.order.as_deref()).map_err(Fault::Host)?;
+                job.shipment.send(ready, self.way, Some(freight), self.cancel)?;
                 job.shipment.measure(ready, how, runtime, &trial, &mut tell, self.cancel)
             }
             outcome => outcome,

@@ -31,6 +31,8 @@ pub(super) struct Work {
     pub(super) candidate: Candidate,
     pub(super) quality: Quality,
     pub(super) shipment: Option<Arc<Shipment>>,
+    /// Devices measure it; else only its quality is looked at.
+    pub(super) measured: bool,
     pub(super) told: bool,
 }
 
@@ -83,6 +85,12 @@ pub(super) struct State {
     pub(super) members: Vec<Member>,
     pub(super) schedule: Schedule,
     pub(super) timing: Timing,
+    /// How many of them are of the search's own series.
+    pub(super) searched: usize,
+    /// How many were looked at on the host alone.
+    pub(super) explored: usize,
+    /// The search's own series is whole.
+    pub(super) exhausted: bool,
     /// No more candidates will be proposed.
     pub(super) complete: bool,
     pub(super) stop: Option<Failure>,

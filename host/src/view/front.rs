@@ -29,7 +29,8 @@ impl View {
     fn field(&self, device: &str, more: &[Constraint]) -> Field<'_> {
         let constraints: Vec<Constraint> = self.settings.constraints.iter().chain(more).copied().collect();
         let mut field = Field { at: Vec::new(), values: Vec::new(), records: Vec::new() };
-        for (at, record) in self.records.iter().enumerate() {
+        // Fixed recipes are measured beside the search; they are no part of what it found.
+        for (at, record) in self.records.iter().enumerate().filter(|(_, r)| r.is_searched()) {
             if let Some(values) = self.values(record, device).filter(|_| self.keeps(record, device, &constraints)) {
                 field.at.push(at);
                 field.values.push(values);
@@ -40,7 +41,7 @@ impl View {
     }
 
     /// The objective that has noise: the first that is a latency.
-    fn noisy(&self) -> Option<(usize, Objective)> {
+    pub(super) fn noisy(&self) -> Option<(usize, Objective)> {
         let latency = |o: &Objective| matches!(o, Objective::TtftMs | Objective::TpotMs | Objective::LatencyMs);
         self.settings.objectives.iter().copied().enumerate().find(|(_, o)| latency(o))
     }

@@ -3,14 +3,13 @@
 use crate::{failure::Failure, measuring::WorkloadSpec};
 use edgewise_protocol::Flag;
 use edgewise_search::{
-    Constraint, Device, Gap, History, Objective, Outcome, Record, Role, Session, Settings, StudyStore, Trial, violation,
+    Constraint, Device, EXPLORE, Gap, History, Objective, Outcome, Record, Role, SEARCH, Session, Settings, StudyStore, Trial,
+    violation,
 };
 use std::collections::BTreeMap;
 
 /// The study's detail that says whether emulated devices count.
 pub(crate) const ALLOW_EMULATED: &str = "allow_emulated";
-/// The series of the search's own candidates.
-const SEARCH: &str = "search";
 
 /// Everything of a study in memory.
 #[derive(Clone)]
@@ -56,8 +55,22 @@ impl View {
 
     /// The search's candidates in the order they were proposed.
     pub(crate) fn searched(&self) -> Vec<&Record> {
-        let mut out: Vec<(u32, &Record)> =
-            self.records.iter().filter_map(|r| r.origins.iter().find(|o| o.series == SEARCH).map(|o| (o.position, r))).collect();
+        self.of_series(SEARCH)
+    }
+
+    /// Candidates of which the host looked at the quality, in the order it did.
+    pub(crate) fn explored(&self) -> Vec<&Record> {
+        self.of_series(EXPLORE)
+    }
+
+    /// What is shown: all that devices measure.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|r| r.is_measured())
+    }
+
+    fn of_series(&self, series: &str) -> Vec<&Record> {
+        let place = |r: &'_ Record| r.origins.iter().find(|o| o.series == series).map(|o| o.position);
+        let mut out: Vec<(u32, &Record)> = self.records.iter().filter_map(|r| Some((place(r)?, r))).collect();
         out.sort_by_key(|(position, _)| *position);
         out.into_iter().map(|(_, record)| record).collect()
     }
@@ -78,7 +91,7 @@ impl View {
     }
 
     /// Whether what a device measured may be on its front: an emulator's latencies only if the user said so.
-    fn counts(&self, record: &Record, device: &str) -> bool {
+    pub(super) fn counts(&self, record: &Record, device: &str) -> bool {
         let allowed = self.settings.details.get(ALLOW_EMULATED).and_then(serde_json::Value::as_bool).unwrap_or_default();
         let emulated = Flag::Emulated.name();
         allowed || !trials(record, device).iter().any(|trial| trial.flags.iter().any(|flag| flag == emulated))

@@ -36,7 +36,7 @@ fn device(name: &str) -> Device {
 fn record(position: u32, perplexity: f64, trials: Vec<Trial>) -> Record {
     Record {
         id: format!("c-{position}"),
-        candidate: Candidate { layers: vec![0], width: 64, kv_groups: vec![1], mlp: vec![32 * (position + 1)] },
+        candidate: Candidate { layers: vec![0], width: 64, kv_groups: vec![1], mlp: vec![32 * (position + 1)], order: None },
         origins: vec![Origin::search(position)],
         quality: Some(Quality { perplexity, nll: perplexity.ln(), tokens: 9 }),
         artifact: Some(Artifact {
@@ -193,4 +193,28 @@ fn what_an_emulator_measured_is_on_a_front_only_if_the_user_said_so() {
     assert_eq!(view.front("pi", &[]).unwrap().ids, [""; 0]);
     view.settings.details.insert(super::ALLOW_EMULATED.into(), true.into());
     assert_eq!(view.front("pi", &[]).unwrap().ids, whole);
+}
+
+#[test]
+fn recipes_are_compared_with_the_search_and_are_on_no_front() {
+    let mut view = study();
+    assert_eq!(view.compared("pi"), [], "no recipe was measured");
+    let recipe = |position, perplexity, ms| Record {
+        id: format!("r-{position}"),
+        origins: vec![Origin { series: "baseline:depth".into(), position }],
+        ..record(7 + position, perplexity, vec![trial("pi", 1, 1 + position, Role::Screen, ms)])
+    };
+    // Better than anything searched, and yet nothing that the search found.
+    view.records.extend([recipe(0, 12.0, 8.8), recipe(1, 15.0, 4.0)]);
+    assert_eq!(view.front("pi", &[]).unwrap().ids, ["c-2", "c-1", "c-0"]);
+    assert_eq!(view.race("pi", Rules { least: 2, most: 8 }, 4).unwrap(), ["c-1", "c-2"]);
+    assert_eq!(view.history("pi").len(), 3);
+    let rows = view.compared("pi");
+    assert_eq!(rows.iter().map(|r| &*r.series).collect::<Vec<_>>(), ["search", "baseline:depth"]);
+    // The baseline's value is 10.05 ms, the median of its two trials: 7.84 ms is 22 % less, 6.03 ms is 40 % less.
+    assert!(rows[0].cuts.iter().all(|cut| cut.perplexity == Some(20.0) && cut.id.as_deref() == Some("c-1")));
+    let between = |latency: f64| (15.0_f64.ln() + (latency - 4.0) / 4.8 * (12.0_f64 / 15.0).ln()).exp();
+    for (cut, latency) in rows[1].cuts.iter().zip([0.78 * 10.05, 0.6 * 10.05]) {
+        assert!((cut.perplexity.unwrap() - between(latency)).abs() < 1e-9, "{cut:?}");
+    }
 }

@@ -1,7 +1,8 @@
 //! A made-up study of the size of a real one.
 
 use edgewise_report::{
-    Agreement, Axis, Candidate, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData, Status, Workload,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
+    Status, Workload,
 };
 
 const LAYERS: u32 = 30;
@@ -20,6 +21,11 @@ impl Noise {
 
 fn fact(name: &str, value: &str) -> Fact {
     Fact { name: name.to_owned(), value: value.to_owned() }
+}
+
+fn compared(series: &str, perplexity: [Option<f64>; 2]) -> Comparison {
+    let cuts = [0.22, 0.4].into_iter().zip(perplexity).map(|(less, perplexity)| Cut { less, perplexity });
+    Comparison { series: series.to_owned(), cuts: cuts.collect() }
 }
 
 fn candidate(n: u32, cut: f64, noise: &mut Noise) -> Candidate {
@@ -132,6 +138,11 @@ pub(crate) fn sample() -> ReportData {
         ties,
         flags: vec!["sentinel_moved".to_owned(), "clock_capped".to_owned()],
         hypervolume: Some(Hypervolume { value: 187.4, reference: vec![24.57, 21.2] }),
+        comparison: vec![
+            compared("search", [Some(8.21), Some(15.37)]),
+            compared("baseline:depth", [Some(17.6), Some(3598.0)]),
+            compared("baseline:uniform", [Some(9.02), None]),
+        ],
         drift,
     };
     let pi = Device {
@@ -142,6 +153,7 @@ pub(crate) fn sample() -> ReportData {
         ties: Vec::new(),
         flags: Vec::new(),
         hypervolume: None,
+        comparison: Vec::new(),
         drift: Vec::new(),
     };
     ReportData {

@@ -64,6 +64,7 @@ impl Genome {
             width: self.width,
             kv_groups: kept.iter().map(|k| k.1.groups).collect(),
             mlp: kept.iter().map(|k| k.1.mlp).collect(),
+            order: None,
         }
     }
 

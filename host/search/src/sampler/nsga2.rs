@@ -113,7 +113,7 @@ mod tests {
     fn history(values: &[[f64; 2]]) -> History {
         let mut h = History::new();
         for (i, v) in values.iter().enumerate() {
-            let candidate = Candidate { layers: vec![i as u32], width: 1, kv_groups: vec![1], mlp: vec![1] };
+            let candidate = Candidate { layers: vec![i as u32], width: 1, kv_groups: vec![1], mlp: vec![1], order: None };
             h.push(candidate, Outcome::Measured { values: v.to_vec(), violation: 0.0 });
         }
         h

@@ -25,6 +25,19 @@ const TRIES: usize = 1000;
 /// Configurations looked at before giving up on finding one that was not proposed yet. Far more than any study proposes.
 const ENUMERATE: usize = 100_000;
 
+/// Draws for one place of a ladder: enough that one comes near in size.
+const NEAR_DRAWS: usize = 256;
+
+/// Of many random configurations the one whose parameters are nearest to `target`.
+pub(crate) fn draw_near(space: &Space, parameters: &ParameterCount, target: f64, rng: &mut ChaCha8Rng) -> Candidate {
+    let draws = (0..NEAR_DRAWS).map(|_| {
+        let level = rng.random_range(0.0..=1.0);
+        draw(space, level, rng)
+    });
+    let distance = |c: &Candidate| (parameters(c) as f64 - target).abs();
+    draws.min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or_else(|| space.full())
+}
+
 impl Random {
     /// A sampler of `space`.
     pub fn new(space: Space, parameters: ParameterCount) -> Self {

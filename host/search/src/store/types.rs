@@ -1,7 +1,13 @@
 //! What a study stores. Serialised forms follow the command line's JSON where it names them.
 
 use super::trial::Trial;
-use crate::{candidate::Candidate, constraint::Constraint, objective::Objective, space::Space};
+use crate::{
+    candidate::Candidate,
+    constraint::Constraint,
+    objective::Objective,
+    recipes::{EXPLORE, SEARCH},
+    space::Space,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -47,7 +53,7 @@ impl Settings {
 /// Why a candidate is in the study: its place in a series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
-    /// `search`, or `baseline:` and the name of a recipe.
+    /// `search`, `explore`, or `baseline:` and the name of a recipe.
     pub series: String,
     /// Its place in the series, from 0.
     pub position: u32,
@@ -56,7 +62,26 @@ pub struct Origin {
 impl Origin {
     /// A place in the search's own series.
     pub fn search(position: u32) -> Self {
-        Self { series: "search".to_owned(), position }
+        Self { series: SEARCH.to_owned(), position }
+    }
+}
+
+impl Record {
+    /// Whether the search itself proposed it.
+    pub fn is_searched(&self) -> bool {
+        self.origins.iter().any(|o| o.series == SEARCH)
+    }
+
+    /// Whether devices measure it, for whatever series.
+    pub fn is_measured(&self) -> bool {
+        self.origins.iter().any(|o| o.series != EXPLORE)
+    }
+
+    /// The series that it is shown in: the search's, if it is of that, else the first recipe's.
+    pub fn series(&self) -> &str {
+        let series = |wanted: fn(&Origin) -> bool| self.origins.iter().find(|o| wanted(o));
+        let own = series(|o| o.series == SEARCH).or_else(|| series(|o| o.series != EXPLORE)).or_else(|| self.origins.first());
+        own.map_or("", |o| &o.series)
     }
 }
 

@@ -60,6 +60,14 @@ pub(crate) struct Args {
     /// Text for importance scores [default: another bundled public-domain text]
     #[arg(long, value_name = "FILE")]
     pub(super) calibration: Option<PathBuf>,
+    /// Look at the quality of so many candidates on the host first; devices then measure those that are worth it for their size.
+    /// A device's time is dear, a look takes seconds
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) explore: u32,
+    /// Measure fixed pruning recipes as well, each as a series of its own that does not count against the budget: all of depth,
+    /// width-contribution, width-activation, width-fluctuation, width-magnitude and random, or those named
+    #[arg(long, value_name = "RECIPES", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub(super) baselines: Option<String>,
     /// Study to resume, or to make at this path [default: a new one among the studies]
     #[arg(long, value_name = "FILE")]
     pub(super) study: Option<PathBuf>,

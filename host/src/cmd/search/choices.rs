@@ -19,7 +19,7 @@ const BUDGET: u32 = 16;
 /// Objectives unless the user says otherwise.
 const OBJECTIVES: [Objective; 2] = [Objective::Perplexity, Objective::TpotMs];
 /// Neurons and width are cut in steps of this.
-const STEP: u32 = 32;
+pub(super) const STEP: u32 = 32;
 
 /// What the study decided, or the flags.
 pub(super) struct Choices {

@@ -1,6 +1,7 @@
 //! `host search`: runs or resumes a study.
 
 mod args;
+mod baselines;
 mod choices;
 mod opening;
 mod run;

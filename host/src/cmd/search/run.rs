@@ -1,6 +1,11 @@
 //! From flags to a search that runs, and from its end to what is printed.
 
-use super::{Args, opening::Opening, shown::Shown};
+use super::{
+    Args,
+    baselines::{self, Baselines},
+    opening::Opening,
+    shown::Shown,
+};
 use crate::{
     cli::Context,
     devices::Fleet,
@@ -10,17 +15,17 @@ use crate::{
     measuring::{SEARCH_PLAN, TrialSpec},
     model,
     scratch::Scratch,
-    search::{Dispatcher, Evaluator, Lane},
-    shipment::Freight,
+    search::{Dispatcher, Evaluator, Explorer, Lane},
+    shipment::{Freight, Freights},
     view::View,
 };
 use edgewise_protocol::{Context as Lengths, Form, Runtime};
-use edgewise_search::{Candidate, LEAST_TRIALS, Objective, Rules, Settings, SqliteStudy, StudyStore, sampler};
+use edgewise_search::{Candidate, LEAST_TRIALS, Objective, ParameterCount, Rules, Settings, SqliteStudy, StudyStore, sampler};
 use edgewise_supernet::Windows;
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -42,6 +47,7 @@ impl Args {
             let known = edgewise_search::SAMPLERS.join(", ");
             return Err(Failure::usage(format!("unknown sampler `{name}` (known: {known})")));
         }
+        baselines::named(self.baselines.as_deref(), &[])?;
         let before = match &self.study {
             Some(path) if path.exists() => {
                 let study = SqliteStudy::read(path)?;
@@ -60,14 +66,27 @@ impl Args {
         let windows = Windows { length: WINDOWS.length.min(supernet.config().max_positions), ..WINDOWS };
         let evaluation = model::evaluation(&supernet.tokenizer, supernet.config(), &text, windows)?;
         let network = supernet.network(windows.length)?;
-        let freight = Freight::of(supernet)?;
         let settings = self.settings(&choices, supernet, &text, before.as_ref().map(|(settings, _)| settings), objectives)?;
-        timing.prepare_s = begun.elapsed().as_secs_f64();
+        let config = supernet.config().clone();
+        let count: ParameterCount = Arc::new(move |c: &Candidate| config.parameters(&crate::search::sub_network(c)));
 
         // A study that exists is opened before anything is connected: it says what is measured already, and with which runtime.
         let path = self.study_path(context, &settings)?;
         let resumed = if path.exists() { Some(SqliteStudy::resume(&path, &settings)?) } else { None };
         let runtimes = resumed.as_ref().map(|s| chosen_runtimes(s)).transpose()?.unwrap_or_default();
+        // What was begun with recipes goes on with them.
+        let begun_with = resumed.as_ref().map(|s| s.records()).transpose()?.unwrap_or_default();
+        let names = baselines::named(self.baselines.as_deref(), &begun_with)?;
+        let baselines = Baselines::new(&names, &choices, &settings, supernet, count.clone(), context)?;
+        let freights = Freights {
+            own: Freight::of(supernet)?,
+            others: baselines
+                .supernets
+                .iter()
+                .map(|(order, of)| Ok((order.clone(), Freight::of(of)?)))
+                .collect::<Result<_, Failure>>()?,
+        };
+        timing.prepare_s = begun.elapsed().as_secs_f64();
         let lanes = registered.iter().map(|device| Lane {
             registered: device.clone(),
             fleet: &fleet,
@@ -75,7 +94,7 @@ impl Args {
             allow_emulated: choices.allow_emulated,
             threads: choices.threads,
             printer,
-            freight: &freight,
+            freights: &freights,
             trial: TrialSpec {
                 workload: choices.workload,
                 plan: SEARCH_PLAN,
@@ -98,21 +117,25 @@ impl Args {
         let evaluator = Evaluator {
             network: &network,
             artifacts: &artifacts,
-            freight: &freight,
+            others: &baselines.supernets,
+            loaded: Mutex::default(),
+            freights: &freights,
             evaluation: &evaluation,
             folder: scratch.path().to_owned(),
         };
-        let config = supernet.config().clone();
-        let count = Arc::new(move |c: &Candidate| config.parameters(&crate::search::sub_network(c)));
-        let sampler = sampler(&settings.sampler, settings.space.clone(), count)?;
+        let explorer = sampler(&settings.sampler, settings.space.clone(), count.clone())?;
+        let sampler = sampler(&settings.sampler, settings.space.clone(), count.clone())?;
         let overlapped = !registered.iter().any(|d| d.shares_host);
-        let mut shown = Shown::new(printer, self.json_lines, settings.budget, &choices.devices[0]);
+        let total = settings.budget + baselines.candidates.len() as u32;
+        let mut shown = Shown::new(printer, self.json_lines, total, &choices.devices[0]);
         let mut opening = Opening { path: path.clone(), settings: &settings, resumed, fleet: &fleet, printer };
         let outcome = Dispatcher {
             sampler: &*sampler,
             evaluator: &evaluator,
             observer: &mut shown,
             opening: &mut opening,
+            explorer: Explorer { sampler: &*explorer, parameters: count, count: self.explore as usize },
+            baselines: baselines.candidates,
             rules: Rules { least: self.trials.unwrap_or(LEAST_TRIALS), most: self.most_trials() },
             race_share: self.trials.is_none().then_some(RACE_SHARE),
             patience: self.patience.map(|minutes| Duration::from_secs(60 * u64::from(minutes))),
@@ -138,6 +161,7 @@ impl Args {
         } else {
             for device in &view.devices {
                 printer.data(&crate::cmd::front::table(&view, &device.name, &[])?)?;
+                printer.data(&crate::cmd::front::comparison_table(&view, &device.name))?;
             }
             printer.data(&crate::cmd::front::portability_table(&view))?;
             for (device, failure) in &finished.lost {

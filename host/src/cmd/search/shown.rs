@@ -12,6 +12,9 @@ use edgewise_protocol::Stage;
 use edgewise_search::Objective;
 use std::collections::BTreeMap;
 
+/// Candidates between two words about how far the host has looked.
+const EVERY: usize = 25;
+
 /// Shows how the search goes.
 pub(super) struct Shown {
     printer: Printer,
@@ -47,6 +50,15 @@ impl Observer for Shown {
 
     fn evaluating(&mut self, position: usize, id: &str) {
         self.progress.detail(&format!("candidate {} of {}: evaluating {id}{}", position + 1, self.total, self.best));
+    }
+
+    fn exploring(&mut self, done: usize, of: usize) {
+        let text = format!("looked at {done} of {of} candidates on the host");
+        // Without a bar, a word now and then says that something happens.
+        if done > 0 && done.is_multiple_of(EVERY) {
+            self.progress.line(&text);
+        }
+        self.progress.detail(&text);
     }
 
     fn measuring(&mut self, position: usize, id: &str, device: &str, progress: Option<&edgewise_protocol::Progress>) {
