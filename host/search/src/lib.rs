@@ -29,7 +29,7 @@ pub use objective::{Objective, ObjectiveError, parse_objectives};
 pub use pareto::{PointError, crowding_distances, dominates, front, sort_fronts};
 pub use portability::{Agreement, Quantity, kendall, portability, spearman};
 pub use sampler::{
-    DIAGONAL_LOCAL, DiagonalLocal, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, proposal_rng,
+    DIAGONAL_LOCAL, DiagonalLocal, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, Strata, proposal_rng,
     propose, sampler,
 };
 pub use schedule::{Seat, seats};

@@ -12,8 +12,8 @@ const EACH: usize = 4;
 /// Elements of a task; a multiple of [`EACH`].
 const PART: usize = 1 << 14;
 
-/// A number that looks random for every pair: Steele, Lea and Flood's SplitMix64, OOPSLA 2014.
-pub(crate) fn mix(seed: u64, counter: u64) -> u64 {
+/// A number that looks random, for every seed and counter: Steele, Lea and Flood's SplitMix64, OOPSLA 2014.
+pub fn mix(seed: u64, counter: u64) -> u64 {
     let mut z = seed.wrapping_add(counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

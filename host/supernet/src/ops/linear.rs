@@ -156,6 +156,7 @@ impl CustomOp3 for Adapted {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let with_input = x.track_op();
         // Of values alone: a product of tracked tensors would grow a graph of its own.
         let (x, a, b) = (x.detach(), a.detach(), b.detach());
         let inner_grad = (grad.matmul(&b)? * self.scale)?;
@@ -165,6 +166,9 @@ impl CustomOp3 for Adapted {
         };
         let db = (grad.t()?.matmul(&input.matmul(&a.t()?)?)? * self.scale)?;
         let da = inner_grad.t()?.matmul(&input)?;
+        if !with_input {
+            return Ok((None, Some(da), Some(db)));
+        }
         let through = inner_grad.matmul(&a)?;
         let through = match self.dropout {
             None => through,

@@ -21,8 +21,8 @@ mod rows;
 mod tests;
 
 pub use attention::causal_softmax;
-pub use dropout::Dropout;
-pub(crate) use dropout::{mix, uniform};
+pub(crate) use dropout::uniform;
+pub use dropout::{Dropout, mix};
 pub use gate::swiglu;
 pub use linear::{adapted_matmul, frozen_matmul};
 pub(crate) use losses::log_sum_exp;
