@@ -97,6 +97,11 @@ impl Corpus {
         self.starts.len() * self.sequence
     }
 
+    /// The first `count` tokens, or all there are.
+    pub fn first(&self, count: usize) -> &[u32] {
+        &self.tokens[..count.min(self.tokens.len())]
+    }
+
     /// Number of sequences.
     pub fn sequences(&self) -> usize {
         self.starts.len()

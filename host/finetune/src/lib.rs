@@ -27,6 +27,7 @@ pub use corpus::{Corpus, Example};
 pub use data::{Document, read_documents};
 pub use error::Error;
 pub use grid::{calibrate, draw_from};
+pub use log::{Look, looks};
 pub use sandwich::Sandwich;
 pub use schedule::Schedule;
 pub use trainer::{Event, Outcome, Run, StepReport, train};

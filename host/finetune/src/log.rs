@@ -1,6 +1,7 @@
 //! The log of a training: a JSON object per line, for each step and each look at the held-out text.
 
-use crate::Error;
+use crate::{Error, Point};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     fs::{File, OpenOptions},
@@ -10,6 +11,21 @@ use std::{
 
 /// Name of the file.
 pub(crate) const LOG_FILE: &str = "log.jsonl";
+
+/// A look at the held-out text, as the log has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Look {
+    /// Steps that were done.
+    pub step: u64,
+    /// What was found.
+    pub validation: Vec<Point>,
+}
+
+/// The looks that a log tells of, in order.
+pub fn looks(log: &[u8]) -> Vec<Look> {
+    log.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
 
 /// An open log.
 pub(crate) struct Log {

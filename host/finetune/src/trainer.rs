@@ -5,7 +5,7 @@ use crate::{
     adamw::AdamW,
     checkpoint::{self, Position},
     corpus::Order,
-    log::Log,
+    log::{Log, Look},
 };
 use candle_core::{Tensor, Var, backprop::GradStore};
 use edgewise_onnx::SubNetwork;
@@ -95,10 +95,6 @@ pub struct Outcome {
     pub elapsed_s: f64,
     /// Whether it was stopped before its end; then there is a checkpoint.
     pub stopped: bool,
-    /// The first look at the held-out text, in this run.
-    pub before: Vec<Point>,
-    /// The last one.
-    pub after: Vec<Point>,
     /// The log.
     pub log: Vec<u8>,
 }
@@ -177,12 +173,11 @@ pub fn train(run: &Run<'_>, hear: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, 
         checkpoint::save(run.folder, variables, optimiser, position, run.identity)
     };
 
-    let before = run.validation.look(run.network)?;
+    let mut looked_at = None;
     if position.steps == 0 {
-        log.line(&json!({ "step": 0, "validation": before }))?;
+        look(run, 0, &mut log, hear)?;
+        looked_at = Some(0);
     }
-    hear(Event::Validation(position.steps, &before));
-    let mut after = before.clone();
     loop {
         position.elapsed_s = elapsed();
         let done = progress(position.steps, position.elapsed_s);
@@ -191,9 +186,11 @@ pub fn train(run: &Run<'_>, hear: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, 
             let stopped = done < 1.0;
             if stopped {
                 hear(Event::Checkpoint(&save(&position, &optimiser)?));
+            } else if looked_at != Some(position.steps) {
+                look(run, position.steps, &mut log, hear)?;
             }
             let Position { steps, tokens, elapsed_s, .. } = position;
-            return Ok(Outcome { steps, tokens, elapsed_s, stopped, before, after, log: log.content()? });
+            return Ok(Outcome { steps, tokens, elapsed_s, stopped, log: log.content()? });
         }
         let rate = run.settings.schedule.rate(position.steps, done);
         let (sums, gradient_norm) = step(run, &mut order, &mut optimiser, position.steps, rate)?;
@@ -216,16 +213,23 @@ pub fn train(run: &Run<'_>, hear: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, 
         log.line(&json!(report))?;
         hear(Event::Step(&report));
         let every = |steps: u64| steps > 0 && position.steps.is_multiple_of(steps);
-        if report.progress >= 1.0 || every(run.validation.every) {
-            after = run.validation.look(run.network)?;
-            log.line(&json!({ "step": position.steps, "validation": after }))?;
-            hear(Event::Validation(position.steps, &after));
+        if every(run.validation.every) {
+            look(run, position.steps, &mut log, hear)?;
+            looked_at = Some(position.steps);
         }
         if report.progress < 1.0 && every(run.checkpoint_every) {
             position.elapsed_s = elapsed();
             hear(Event::Checkpoint(&save(&position, &optimiser)?));
         }
     }
+}
+
+/// Looks at the held-out text after `steps` steps.
+fn look(run: &Run<'_>, steps: u64, log: &mut Log, hear: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    let points = run.validation.look(run.network)?;
+    log.line(&json!(Look { step: steps, validation: points.clone() }))?;
+    hear(Event::Validation(steps, &points));
+    Ok(())
 }
 
 /// One update of the weights: step `number`, from 0.

@@ -49,6 +49,35 @@ pub struct Placement {
 impl Placement {
     /// Single precision in the processor's memory.
     pub const CPU: Self = Self { device: Device::Cpu, precision: DType::F32 };
+
+    /// The place with this name: `cpu`, or `cuda` and `metal` where the program was built for them, in `fp32`, or in `bf16` or
+    /// `fp16` on an accelerator.
+    ///
+    /// # Errors
+    /// [`Error::Trainable`] for a name that is unknown and for what this build or machine does not have.
+    pub fn named(device: &str, precision: &str) -> Result<Self, Error> {
+        let missing = |e: candle_core::Error| {
+            let reason = e.to_string();
+            Error::Trainable(format!("`{device}` cannot be used: {}", reason.lines().next().unwrap_or_default()))
+        };
+        let unknown = |what: &str, name: &str| Error::Trainable(format!("unknown {what} `{name}`"));
+        let found = match device {
+            "cpu" => Device::Cpu,
+            "cuda" => Device::new_cuda(0).map_err(missing)?,
+            "metal" => Device::new_metal(0).map_err(missing)?,
+            name => return Err(unknown("device", name)),
+        };
+        let precision = match precision {
+            "fp32" => DType::F32,
+            name @ ("bf16" | "fp16") if found.is_cpu() => {
+                return Err(Error::Trainable(format!("the processor computes in single precision, not in {name}")));
+            }
+            "bf16" => DType::BF16,
+            "fp16" => DType::F16,
+            name => return Err(unknown("precision", name)),
+        };
+        Ok(Self { device: found, precision })
+    }
 }
 
 pub(crate) struct Layer {
