@@ -330,3 +330,36 @@ impl Pass<'_> {
         Ok((logits.detach(), loss, distance))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_variable_without_a_gradient_is_named() {
+        let var = |value: f32| Var::from_vec(vec![value], 1, &Device::Cpu).unwrap();
+        let variables = [("reached".to_owned(), var(2.0)), ("forgotten".to_owned(), var(3.0))];
+        let loss = |a: &Var, b: &Var| (a.as_tensor() * b.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+        let (reached, forgotten) = (&variables[0].1, &variables[1].1);
+
+        let mut gradients = Gradients::new(&variables);
+        gradients.add(loss(reached, reached)).unwrap();
+        let error = gradients.finish(1).unwrap_err();
+        assert!(matches!(&error, Error::NoGradient { name } if name == "forgotten"), "{error}");
+
+        let mut gradients = Gradients::new(&variables);
+        gradients.add(loss(reached, reached)).unwrap();
+        gradients.add(loss(reached, forgotten)).unwrap();
+        let (sums, norm) = gradients.finish(1).unwrap();
+        let sums: Vec<f32> = sums.iter().flat_map(|sum| sum.to_vec1::<f32>().unwrap()).collect();
+        assert_eq!(sums, [2.0 * 2.0 + 3.0, 2.0]);
+        assert!((norm - 53f64.sqrt()).abs() < 1e-6);
+
+        forgotten.set(&Tensor::new(&[f32::INFINITY], &Device::Cpu).unwrap()).unwrap();
+        let mut gradients = Gradients::new(&variables);
+        gradients.add(loss(reached, forgotten)).unwrap();
+        let error = gradients.finish(4).unwrap_err();
+        assert!(matches!(&error, Error::BrokenGradient { name, step: 4 } if name == "reached"), "{error}");
+    }
+}
