@@ -153,13 +153,11 @@ fn sha256(path: &Path) -> Result<String, Error> {
 /// The first key at which two settings differ, with both values.
 fn difference(stored: &Value, given: &Value, key: &str) -> Option<(String, String, String)> {
     if let (Value::Object(a), Value::Object(b)) = (stored, given) {
-        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-        return keys
-            .filter_map(|k| {
+        let mut keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+        return keys.find_map(|k| {
                 let name = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
                 difference(a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null), &name)
-            })
-            .next();
+        });
     }
     (stored != given).then(|| (key.to_owned(), stored.to_string(), given.to_string()))
 }
