@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{cli::Context, exit_code, failure::Failure, interrupt::interruptible, model, search::sub_network, space, ui::Progress};
 use edgewise_finetune::{
-    Corpus, Document, Look, Run, Sandwich, Settings, Size, Validation, calibrate, draw_from, looks, newest, peek,
+    Corpus, Document, Look, Run, Sandwich, Size, Validation, calibrate, draw_from, looks, newest, peek,
     read_documents, train,
 };
 use edgewise_onnx::SubNetwork;
