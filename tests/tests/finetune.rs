@@ -114,9 +114,7 @@ fn every_kind_of_training_runs() {
     let model = small(&home);
     let line = |i: usize| format!("{{\"instruction\":\"Say {i}.\",\"input\":\"\",\"output\":\"It is {i}, as you said.\"}}\n");
     let alpaca = home.file("alpaca.jsonl", (0..60).map(line).collect::<String>());
-    let entry = |i: usize| {
-        serde_json::json!({ "instruction": format!("Is {i} even?"), "input": "", "output": "the correct answer is true", "answer": "true" })
-    };
+    let entry = |i: usize| serde_json::json!({ "instruction": format!("Is {i} even?"), "input": "", "output": "the correct answer is true", "answer": "true" });
     let commonsense = home.file("commonsense.json", serde_json::json!((0..60).map(entry).collect::<Vec<_>>()).to_string());
     for (name, words) in [
         ("answers", "--loss-on answer --distill js"),
@@ -177,8 +175,7 @@ fn a_damaged_checkpoint_is_named() {
     let mut running = finetune(&home, &model, &output, words).start();
     let checkpoints = || {
         let entries = fs::read_dir(training(&output)).into_iter().flatten().flatten();
-        let mut steps: Vec<u64> =
-            entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("step-")?.parse().ok()).collect();
+        let mut steps: Vec<u64> = entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("step-")?.parse().ok()).collect();
         steps.sort_unstable();
         steps
     };

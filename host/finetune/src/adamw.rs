@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter, arXiv 1711.05101) whose state can be saved.
+//! `AdamW` (Loshchilov and Hutter, arXiv 1711.05101) whose state can be saved.
 //!
 //! Moments are in single precision in the processor's memory, wherever the variables are: adapters are small, and of full
 //! weights an accelerator's memory holds the more.
@@ -104,8 +104,7 @@ mod tests {
         }
         let of = |at: usize| gradients.map(|g| g[at]);
         let found = [host_values(&matrix).unwrap(), host_values(&norm).unwrap()].concat();
-        let expected =
-            [textbook(1.0, &of(0), 0.01, 0.1), textbook(-2.0, &of(1), 0.01, 0.1), textbook(0.5, &of(2), 0.01, 0.0)];
+        let expected = [textbook(1.0, &of(0), 0.01, 0.1), textbook(-2.0, &of(1), 0.01, 0.1), textbook(0.5, &of(2), 0.01, 0.0)];
         for (found, expected) in found.iter().zip(expected) {
             assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} {expected}");
         }

@@ -111,7 +111,8 @@ pub(crate) fn save(
         tensors.push((format!("first/{name}"), Numbers { shape: shape(), values: first.into() }));
         tensors.push((format!("second/{name}"), Numbers { shape: shape(), values: second.into() }));
     }
-    let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(Error::io("make a folder in", folder))?;
+    let partial =
+        tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(Error::io("make a folder in", folder))?;
     let path = partial.path().join(TENSOR_FILE);
     safetensors::serialize_to_file(tensors, None, &path).map_err(|e| {
         let source = match e {
@@ -155,8 +156,8 @@ fn difference(stored: &Value, given: &Value, key: &str) -> Option<(String, Strin
     if let (Value::Object(a), Value::Object(b)) = (stored, given) {
         let mut keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
         return keys.find_map(|k| {
-                let name = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
-                difference(a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null), &name)
+            let name = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
+            difference(a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null), &name)
         });
     }
     (stored != given).then(|| (key.to_owned(), stored.to_string(), given.to_string()))
@@ -186,12 +187,7 @@ fn state(path: &Path, identity: &Value) -> Result<StateFile, Error> {
 }
 
 /// Puts a checkpoint's numbers into variables and optimiser, and gives its position.
-pub(crate) fn load(
-    path: &Path,
-    variables: &[(String, Var)],
-    optimiser: &mut AdamW,
-    identity: &Value,
-) -> Result<Position, Error> {
+pub(crate) fn load(path: &Path, variables: &[(String, Var)], optimiser: &mut AdamW, identity: &Value) -> Result<Position, Error> {
     let state = state(path, identity)?;
     let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
     let bytes = fs::read(path.join(TENSOR_FILE)).map_err(|e| damaged(format!("cannot read {TENSOR_FILE}: {e}")))?;

@@ -83,7 +83,7 @@ impl Settings {
             }
         }
         let Schedule { peak, floor, .. } = self.schedule;
-        if !(peak.is_finite() && peak > 0.0) || !(0.0..=1.0).contains(&floor) {
+        if !(peak.is_finite() && peak > 0.0 && (0.0..=1.0).contains(&floor)) {
             return bad(format!("a learning rate of {peak} that falls to {floor} of it cannot be"));
         }
         for (name, value) in [("weight decay", self.weight_decay), ("norm for clipping", self.clip)] {

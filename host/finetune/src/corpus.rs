@@ -84,8 +84,7 @@ impl Corpus {
             return Err(Error::ShortData { found: tokens.len(), needed });
         }
         let starts = (0..=tokens.len() - needed).step_by(sequence);
-        let starts: Vec<u32> =
-            starts.filter(|&at| counted[at + 1..=at + sequence].contains(&true)).map(|at| at as u32).collect();
+        let starts: Vec<u32> = starts.filter(|&at| counted[at + 1..=at + sequence].contains(&true)).map(|at| at as u32).collect();
         if starts.is_empty() {
             return Err(Error::NoAnswers);
         }
@@ -110,11 +109,7 @@ impl Corpus {
     fn example(&self, sequence: usize) -> Example<'_> {
         let at = self.starts[sequence] as usize;
         let end = at + self.sequence;
-        Example {
-            inputs: &self.tokens[at..end],
-            targets: &self.tokens[at + 1..=end],
-            counted: &self.counted[at + 1..=end],
-        }
+        Example { inputs: &self.tokens[at..end], targets: &self.tokens[at + 1..=end], counted: &self.counted[at + 1..=end] }
     }
 }
 

@@ -32,10 +32,11 @@ pub fn read_documents(path: &Path) -> Result<(Vec<Document>, Vec<u8>), Error> {
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Document>, Error> {
     let bad = |place: String, reason: String| Error::Data { path: path.to_owned(), place, reason };
-    let text = std::str::from_utf8(bytes).map_err(|e| bad(format!(", byte {}", e.valid_up_to()), "it is not UTF-8 text".into()))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|e| bad(format!(", byte {}", e.valid_up_to()), "it is not UTF-8 text".into()))?;
     // Some editors begin a file with it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let kind = path.extension().map(|x| x.to_ascii_lowercase());
+    let kind = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
     let documents = match kind.as_ref().and_then(|x| x.to_str()) {
         Some("jsonl" | "ndjson") => text
             .lines()
@@ -100,14 +101,14 @@ mod tests {
     fn every_layout_is_read() {
         assert_eq!(read("a.txt", "\u{feff}To be\n").unwrap(), [plain("To be\n")]);
         assert_eq!(read("a.jsonl", "{\"text\":\"a\"}\n\n{\"text\":\"b\",\"id\":3}\n").unwrap(), [plain("a"), plain("b")]);
-        let alpaca = r#"[{"instruction":"Add.","input":"1 and 2","output":"3"},{"instruction":"Sing.","input":"","output":"La"}]"#;
+        let alpaca =
+            r#"[{"instruction":"Add.","input":"1 and 2","output":"3"},{"instruction":"Sing.","input":"","output":"La"}]"#;
         let expected = [
             Document { prompt: "Add.\n\n1 and 2\n\n".into(), answer: "3".into() },
             Document { prompt: "Sing.\n\n".into(), answer: "La".into() },
         ];
         assert_eq!(read("alpaca.JSON", alpaca).unwrap(), expected);
-        let commonsense =
-            r#"{"instruction":"True or false?","input":"","output":"the correct answer is true","answer":"true"}"#;
+        let commonsense = r#"{"instruction":"True or false?","input":"","output":"the correct answer is true","answer":"true"}"#;
         let document = Document { prompt: "True or false?\n\n".into(), answer: "the correct answer is true".into() };
         assert_eq!(read("c.jsonl", commonsense).unwrap(), [document]);
         let short = read("c.jsonl", r#"{"instruction":"True?","output":"","answer":"true"}"#).unwrap();

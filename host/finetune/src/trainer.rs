@@ -169,9 +169,8 @@ pub fn train(run: &Run<'_>, hear: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, 
         Budget::Steps(all) => steps as f64 / all as f64,
         Budget::Minutes(minutes) => elapsed_s / (60.0 * minutes),
     };
-    let save = |position: &Position, optimiser: &AdamW| {
-        checkpoint::save(run.folder, variables, optimiser, position, run.identity)
-    };
+    let save =
+        |position: &Position, optimiser: &AdamW| checkpoint::save(run.folder, variables, optimiser, position, run.identity);
 
     let mut looked_at = None;
     if position.steps == 0 {
@@ -233,13 +232,7 @@ fn look(run: &Run<'_>, steps: u64, log: &mut Log, hear: &mut dyn FnMut(Event<'_>
 }
 
 /// One update of the weights: step `number`, from 0.
-fn step(
-    run: &Run<'_>,
-    order: &mut Order<'_>,
-    optimiser: &mut AdamW,
-    number: u64,
-    rate: f64,
-) -> Result<(Sums, f64), Error> {
+fn step(run: &Run<'_>, order: &mut Order<'_>, optimiser: &mut AdamW, number: u64, rate: f64) -> Result<(Sums, f64), Error> {
     let settings = run.settings;
     let (batch, groups) = (settings.batch as u64, settings.accumulate as u64);
     let mut gradients = Gradients::new(run.network.variables());

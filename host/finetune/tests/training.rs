@@ -25,7 +25,10 @@ fn letters() -> Tokenizer {
 
 fn documents() -> Vec<Document> {
     let line = "the quick brown fox jumps over the lazy dog. ";
-    vec![Document { prompt: "say it. ".into(), answer: line.repeat(30) }, Document { prompt: String::new(), answer: line.repeat(9) }]
+    vec![
+        Document { prompt: "say it. ".into(), answer: line.repeat(30) },
+        Document { prompt: String::new(), answer: line.repeat(9) },
+    ]
 }
 
 fn network(config: &ModelConfig, trainable: &Trainable) -> Network {

@@ -29,8 +29,8 @@ pub use objective::{Objective, ObjectiveError, parse_objectives};
 pub use pareto::{PointError, crowding_distances, dominates, front, sort_fronts};
 pub use portability::{Agreement, Quantity, kendall, portability, spearman};
 pub use sampler::{
-    DIAGONAL_LOCAL, DiagonalLocal, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, Strata, proposal_rng,
-    propose, sampler,
+    DIAGONAL_LOCAL, DiagonalLocal, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, Strata,
+    proposal_rng, propose, sampler,
 };
 pub use schedule::{Seat, seats};
 pub use sentinel::{SentinelPoint, sentinel_series};

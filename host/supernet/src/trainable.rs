@@ -101,7 +101,7 @@ impl Network {
         if lora.targets.is_empty() {
             return bad("no projection has an adapter".into());
         }
-        if !(lora.alpha.is_finite() && lora.alpha > 0.0) || !(0.0..1.0).contains(&lora.dropout) {
+        if !(lora.alpha.is_finite() && lora.alpha > 0.0 && (0.0..1.0).contains(&lora.dropout)) {
             return bad(format!("alpha {} must be above 0, dropout {} at least 0 and below 1", lora.alpha, lora.dropout));
         }
         let mut variables = Vec::new();

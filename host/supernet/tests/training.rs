@@ -188,7 +188,12 @@ fn what_was_trained_is_written_and_the_rest_kept_bit_for_bit() {
     assert_eq!(fs::read(target.join("finetune.jsonl")).unwrap(), b"{}\n");
     let written = logits(&tuned.network(64).unwrap());
     let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(far(&written, &trained) < 1e-4 && far(&written, &before) > 0.01, "{} {}", far(&written, &trained), far(&written, &before));
+    assert!(
+        far(&written, &trained) < 1e-4 && far(&written, &before) > 0.01,
+        "{} {}",
+        far(&written, &trained),
+        far(&written, &before)
+    );
 
     let (old, new) = (MappedWeights::open(&folder.path().join("supernet")).unwrap(), MappedWeights::open(&target).unwrap());
     for (name, _) in edgewise_onnx::tensors(tuned.config()) {

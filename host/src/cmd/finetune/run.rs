@@ -4,10 +4,11 @@ use super::{
     Args,
     shown::{Shown, perplexities},
 };
-use crate::{cli::Context, exit_code, failure::Failure, interrupt::interruptible, model, search::sub_network, space, ui::Progress};
+use crate::{
+    cli::Context, exit_code, failure::Failure, interrupt::interruptible, model, search::sub_network, space, ui::Progress,
+};
 use edgewise_finetune::{
-    Corpus, Document, Look, Run, Sandwich, Size, Validation, calibrate, draw_from, looks, newest, peek,
-    read_documents, train,
+    Corpus, Document, Look, Run, Sandwich, Size, Validation, calibrate, draw_from, looks, newest, peek, read_documents, train,
 };
 use edgewise_onnx::SubNetwork;
 use edgewise_search::{Candidate, Strata};
@@ -52,6 +53,7 @@ struct ResultDocument<'a> {
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let printer = context.printer;
+        element_wise_on_one_thread();
         let settings = self.settings()?;
         if self.output.exists() {
             return Err(Failure::usage(format!("`{}` exists already", self.output.display()))
@@ -80,8 +82,7 @@ impl Args {
         });
         // What was begun with other settings is refused before anything slow is done.
         let resumed = resume.as_ref().map(|path| peek(path, &identity)).transpose()?;
-        let corpus =
-            Corpus::new(&documents, &supernet.tokenizer, config, settings.sequence, settings.loss_on, settings.seed)?;
+        let corpus = Corpus::new(&documents, &supernet.tokenizer, config, settings.sequence, settings.loss_on, settings.seed)?;
         drop(documents);
         let (strata, smallest) = strata(&supernet, &self.space)?;
         let validation = self.validation(&supernet, &strata, &smallest)?;
@@ -199,8 +200,7 @@ impl Args {
         // The same in every training of a space, so that curves can be compared.
         let middle = strata.at(0.5, 0);
         let size = |name: &str, sub: SubNetwork| Size { name: name.to_owned(), sub };
-        let sizes =
-            vec![size("full", supernet.full()), size("middle", sub_network(&middle)), size("smallest", smallest.clone())];
+        let sizes = vec![size("full", supernet.full()), size("middle", sub_network(&middle)), size("smallest", smallest.clone())];
         Ok(Validation { on, sizes, every: self.validate_every })
     }
 
@@ -233,6 +233,16 @@ impl Args {
                 .hint("give --grid 0, or another --space")),
             Some(grid) => Ok(grid),
         }
+    }
+}
+
+/// Keeps candle from sharing element-wise operations among threads, unless the user wants it to: they wait for each other in a
+/// busy loop, and a backward pass consists of thousands of small ones. Products and the operations of our own are shared as ever.
+fn element_wise_on_one_thread() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_none() {
+        // SAFETY: the program has no other thread yet that could read the environment.
+        unsafe { std::env::set_var(THREADS, "1") };
     }
 }
 

@@ -32,14 +32,9 @@ impl Shown {
 
     fn step(&mut self, report: &StepReport) {
         let StepReport { step, loss, students_loss, divergence, gradient_norm, .. } = report;
-        let mut text = format!("step {step}: loss {loss:.3}");
-        if let Some(loss) = students_loss {
-            text += &format!(", of sub-networks {loss:.3}");
-        }
-        if let Some(divergence) = divergence {
-            text += &format!(", their divergence {divergence:.3}");
-        }
-        text += &format!(", gradient {gradient_norm:.2}");
+        let students = students_loss.map_or_else(String::new, |loss| format!(", of sub-networks {loss:.3}"));
+        let divergence = divergence.map_or_else(String::new, |divergence| format!(", their divergence {divergence:.3}"));
+        let text = format!("step {step}: loss {loss:.3}{students}{divergence}, gradient {gradient_norm:.2}");
         self.progress.done((report.progress * TICKS as f64) as u64);
         let due = (report.progress * LINES as f64) as u64;
         if self.printer.bars() {

@@ -54,7 +54,9 @@ impl CustomOp1 for CausalSoftmax {
                 *out = exp((score - most) * self.scale);
             }
             let inverse = 1.0 / out.iter().sum::<f32>();
-            out.iter_mut().for_each(|out| *out *= inverse);
+            for out in out {
+                *out *= inverse;
+            }
         });
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }

@@ -12,7 +12,7 @@ const EACH: usize = 4;
 /// Elements of a task; a multiple of [`EACH`].
 const PART: usize = 1 << 14;
 
-/// A number that looks random, for every seed and counter: Steele, Lea and Flood's SplitMix64, OOPSLA 2014.
+/// A number that looks random, for every seed and counter: Steele, Lea and Flood's `SplitMix64`, OOPSLA 2014.
 pub fn mix(seed: u64, counter: u64) -> u64 {
     let mut z = seed.wrapping_add(counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -240,9 +240,8 @@ impl<K: Kind> Op<K> {
         let (of_student, of_teacher) = (log_sum_exp(student, self.scale) as f32, log_sum_exp(teacher, self.scale) as f32);
         let (mut value, mut mean) = (0f64, 0f64);
         for (student, teacher) in student.chunks(PART).zip(teacher.chunks(PART)) {
-            let [term, part] = sum_pairs_of(student, teacher, |s, t| {
-                K::term(s * self.scale - of_student, t * self.scale - of_teacher)
-            });
+            let [term, part] =
+                sum_pairs_of(student, teacher, |s, t| K::term(s * self.scale - of_student, t * self.scale - of_teacher));
             value += f64::from(term);
             mean += f64::from(part);
         }

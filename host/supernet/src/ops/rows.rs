@@ -28,9 +28,7 @@ pub(super) struct Elements<'a> {
 impl<'a> Elements<'a> {
     pub(super) fn of(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
-        let Some((from, to)) = layout.contiguous_offsets() else {
-            bail!("a contiguous tensor was expected, found {layout:?}")
-        };
+        let Some((from, to)) = layout.contiguous_offsets() else { bail!("a contiguous tensor was expected, found {layout:?}") };
         match &*storage {
             Storage::Cpu(cpu) if cpu.as_slice::<f32>().is_ok_and(|values| to <= values.len()) => {}
             _ => bail!("single-precision numbers in the processor's memory were expected, found {:?}", tensor.dtype()),

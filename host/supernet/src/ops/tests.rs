@@ -70,12 +70,9 @@ fn narrowed(x: &Tensor, columns: usize) -> Result<Tensor> {
 #[test]
 fn rms_norm_is_a_norm() {
     let (x, w) = (random(1, &[40, 19]), random(2, &[19]));
-    agree(
-        "whole",
-        &[x.narrow(0, 0, 3).unwrap(), w.clone()],
-        &|t| rms_norm(&t[0], &t[1], 1e-5),
-        &|t| candle_nn::ops::rms_norm_slow(&t[0], &t[1], 1e-5),
-    );
+    agree("whole", &[x.narrow(0, 0, 3).unwrap(), w.clone()], &|t| rms_norm(&t[0], &t[1], 1e-5), &|t| {
+        candle_nn::ops::rms_norm_slow(&t[0], &t[1], 1e-5)
+    });
     agree(
         "a narrowed view of more rows than a block",
         &[x, w],
@@ -98,12 +95,9 @@ fn rope_turns() {
     let angles = random(4, &[5, 3]);
     let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
     let heads = |t: &Tensor| t.reshape((5, 2, 6))?.transpose(0, 1);
-    agree(
-        "heads where they lie",
-        std::slice::from_ref(&x),
-        &|t| rope(&heads(&t[0])?, &cos, &sin),
-        &|t| candle_nn::rotary_emb::rope_slow(&heads(&t[0])?.contiguous()?.unsqueeze(0)?, &cos, &sin)?.squeeze(0),
-    );
+    agree("heads where they lie", std::slice::from_ref(&x), &|t| rope(&heads(&t[0])?, &cos, &sin), &|t| {
+        candle_nn::rotary_emb::rope_slow(&heads(&t[0])?.contiguous()?.unsqueeze(0)?, &cos, &sin)?.squeeze(0)
+    });
     assert!(rope(&heads(&x).unwrap(), &cos.narrow(0, 0, 4).unwrap(), &sin).is_err());
 }
 
@@ -164,12 +158,9 @@ fn cross_entropy_is_the_likelihood() {
     let part = |t: &Tensor| narrowed(t, 30);
     let targets = [0u32, 29, 5, 5, 20];
     let ids = Tensor::new(&targets, &Device::Cpu).unwrap();
-    agree(
-        "a view",
-        &[logits.clone()],
-        &|t| cross_entropy(&part(&t[0])?, &targets),
-        &|t| candle_nn::loss::cross_entropy(&part(&t[0])?.contiguous()?, &ids),
-    );
+    agree("a view", &[logits.clone()], &|t| cross_entropy(&part(&t[0])?, &targets), &|t| {
+        candle_nn::loss::cross_entropy(&part(&t[0])?.contiguous()?, &ids)
+    });
     assert!(cross_entropy(&logits, &[0, 0, 0, 0, 37]).is_err() && cross_entropy(&logits, &[0]).is_err());
     let broken = Tensor::new(&[[1f32, f32::NAN]], &Device::Cpu).unwrap();
     assert!(cross_entropy(&broken, &[0]).unwrap().to_scalar::<f32>().unwrap().is_nan(), "a broken logit must show");
@@ -194,7 +185,8 @@ fn divergences_are_what_they_are_called() {
         let symmetric = (of(&student, &teacher) - of(&teacher, &student)).abs() < 1e-5;
         assert_eq!(symmetric, matches!(kind, Divergence::SymmetricKl | Divergence::JensenShannon), "{kind:?}");
     }
-    let (far, other) = (Tensor::new(&[[200f32, 0.0]], &Device::Cpu).unwrap(), Tensor::new(&[[0f32, 200.0]], &Device::Cpu).unwrap());
+    let (far, other) =
+        (Tensor::new(&[[200f32, 0.0]], &Device::Cpu).unwrap(), Tensor::new(&[[0f32, 200.0]], &Device::Cpu).unwrap());
     let most = divergence(&far, &other, Divergence::JensenShannon, 1.0).unwrap().to_scalar::<f32>().unwrap();
     assert!((most - std::f32::consts::LN_2).abs() < 1e-5, "{most}");
     let teacher = Var::from_tensor(&teacher).unwrap();
