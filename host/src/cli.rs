@@ -46,6 +46,8 @@ enum Command {
     Target(cmd::target::Args),
     /// Score a model's parts and write the sorted super-network.
     Prepare(cmd::prepare::Args),
+    /// Train a super-network, so that its sub-networks are worth more.
+    Finetune(cmd::finetune::Args),
     /// Evaluate a model, a candidate of it, or an artifact.
     Evaluate(cmd::evaluate::Args),
 }
@@ -80,6 +82,7 @@ impl Cli {
             Command::Device(args) => args.run(&context)?,
             Command::Target(args) => args.run(&context)?,
             Command::Prepare(args) => args.run(&context)?,
+            Command::Finetune(args) => args.run(&context)?,
             Command::Evaluate(args) => args.run(&context)?,
         }
         Ok(())

@@ -22,5 +22,7 @@ pub(crate) const MODEL: u8 = 30;
 pub(crate) const ARTIFACT: u8 = 31;
 /// The study cannot be read or written, or is not one.
 pub(crate) const STUDY: u8 = 40;
+/// A training failed: its numbers are no numbers any more.
+pub(crate) const TRAINING: u8 = 50;
 /// Ended by the user.
 pub(crate) const INTERRUPTED: u8 = 130;

@@ -83,7 +83,8 @@ impl From<edgewise_fleet::Error> for Failure {
 impl From<edgewise_supernet::Error> for Failure {
     fn from(error: edgewise_supernet::Error) -> Self {
         let hint = error.hint().map(str::to_owned);
-        Self::of(exit_code::MODEL, &error, hint)
+        let code = if let edgewise_supernet::Error::Trainable(_) = error { exit_code::USAGE } else { exit_code::MODEL };
+        Self::of(code, &error, hint)
     }
 }
 
@@ -111,6 +112,20 @@ impl From<edgewise_search::Error> for Failure {
             _ => None,
         };
         Self::of(exit_code::STUDY, &error, hint)
+    }
+}
+
+impl From<edgewise_finetune::Error> for Failure {
+    fn from(error: edgewise_finetune::Error) -> Self {
+        use edgewise_finetune::Error as E;
+        let (error, code) = match error {
+            E::Supernet(error) => return error.into(),
+            error @ (E::NotFinite { .. } | E::BrokenGradient { .. }) => (error, exit_code::TRAINING),
+            error @ (E::NoGradient { .. } | E::Candle(_)) => (error, exit_code::BUG),
+            error => (error, exit_code::USAGE),
+        };
+        let hint = error.hint().map(str::to_owned);
+        Self::of(code, &error, hint)
     }
 }
 

@@ -17,6 +17,7 @@ mod parallel;
 mod scratch;
 mod search;
 mod shipment;
+mod space;
 mod ui;
 mod view;
 

@@ -11,7 +11,7 @@ fn host(words: &[&str]) -> Output {
 fn help_names_every_command_and_version_says_which() {
     let help = host(&["--help"]);
     let text = String::from_utf8(help.stdout).expect("help is text");
-    for command in ["search", "front", "report", "export", "measure", "deploy", "device", "prepare", "evaluate"] {
+    for command in ["search", "front", "report", "export", "measure", "deploy", "device", "prepare", "finetune", "evaluate"] {
         assert!(text.contains(&format!("\n  {command} ")), "{command} is missing: {text}");
         let one = host(&[command, "--help"]);
         assert!(one.status.success() && one.stderr.is_empty(), "{command}");

@@ -5,6 +5,7 @@ pub(crate) mod device;
 mod doctor;
 pub(crate) mod evaluate;
 pub(crate) mod export;
+pub(crate) mod finetune;
 pub(crate) mod front;
 pub(crate) mod measure;
 pub(crate) mod prepare;

@@ -87,6 +87,9 @@ pub enum Error {
         /// Largest accepted one.
         tolerance: f32,
     },
+    /// Settings of a training that cannot be.
+    #[error("cannot be trained: {0}")]
+    Trainable(String),
     /// The model's own numbers overflow: its logits are not finite.
     #[error("logits are not finite")]
     Logits,
@@ -130,6 +133,7 @@ impl Error {
                 "put the model's tokenizer.json beside its weights; a .gguf file must hold one of a kind that is supported"
             }
             Self::ShortText { .. } => "choose a longer text with --text or --calibration",
+            Self::Trainable(_) => "choose other settings for what is trained",
             Self::Vocabulary { .. } => "tokenizer.json and the weights do not belong together",
             _ => return None,
         })

@@ -1,13 +1,17 @@
-//! The elastic forward pass: a sub-network of weights that are held once, cut by views, never copied.
+//! The elastic forward pass: a sub-network of weights that are held once, cut by views, never copied. Evaluation and training
+//! run the same one.
 //!
 //! Rows of activations are tokens of one sequence, `[tokens, features]`; there is no batch, because for long sequences a
 //! batch only materialises larger scores.
 
-use crate::Error;
-use candle_core::{D, DType, Device, Tensor};
-use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
-use candle_nn::rotary_emb::rope;
-use edgewise_onnx::{Artifact, ArtifactWeights, ElementType, ModelConfig, SubNetwork, TensorView, Weights, names, rotary_tables};
+use crate::{
+    Error, Projection,
+    linear::{Linear, Pass, matmul},
+    load,
+    ops::{self, mix},
+};
+use candle_core::{D, DType, Device, Tensor, Var};
+use edgewise_onnx::{Artifact, ArtifactWeights, ModelConfig, SubNetwork, Weights, names, rotary_tables};
 
 /// Looks at activations on their way through the network.
 pub trait Observer {
@@ -33,27 +37,52 @@ pub trait Observer {
     fn block(&mut self, layer: usize, before: &Tensor, after: &Tensor) -> candle_core::Result<()>;
 }
 
-/// A projection `[out, in]` with an optional bias `[out]`.
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+/// Where a network's weights lie and in which precision.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The processor or an accelerator.
+    pub device: Device,
+    /// Element type of weights and activations; losses, adapters and their gradients are in single precision all the same.
+    pub precision: DType,
 }
 
-impl Linear {
-    /// `x [tokens, input] -> [tokens, output]` with the first `output` rows and `input` columns.
-    fn forward(&self, x: &Tensor, output: usize, input: usize) -> candle_core::Result<Tensor> {
-        let weight = self.weight.narrow(0, 0, output)?.narrow(1, 0, input)?;
-        let y = x.matmul(&weight.t()?)?;
-        match &self.bias {
-            Some(bias) => y.broadcast_add(&bias.narrow(0, 0, output)?),
-            None => Ok(y),
-        }
+impl Placement {
+    /// Single precision in the processor's memory.
+    pub const CPU: Self = Self { device: Device::Cpu, precision: DType::F32 };
+
+    /// The place with this name: `cpu`, or `cuda` and `metal` where the program was built for them, in `fp32`, or in `bf16` or
+    /// `fp16` on an accelerator.
+    ///
+    /// # Errors
+    /// [`Error::Trainable`] for a name that is unknown and for what this build or machine does not have.
+    pub fn named(device: &str, precision: &str) -> Result<Self, Error> {
+        let missing = |e: candle_core::Error| {
+            let reason = e.to_string();
+            Error::Trainable(format!("`{device}` cannot be used: {}", reason.lines().next().unwrap_or_default()))
+        };
+        let unknown = |what: &str, name: &str| Error::Trainable(format!("unknown {what} `{name}`"));
+        let found = match device {
+            "cpu" => Device::Cpu,
+            "cuda" => Device::new_cuda(0).map_err(missing)?,
+            "metal" => Device::new_metal(0).map_err(missing)?,
+            name => return Err(unknown("device", name)),
+        };
+        let precision = match precision {
+            "fp32" => DType::F32,
+            name @ ("bf16" | "fp16") if found.is_cpu() => {
+                return Err(Error::Trainable(format!("the processor computes in single precision, not in {name}")));
+            }
+            "bf16" => DType::BF16,
+            "fp16" => DType::F16,
+            name => return Err(unknown("precision", name)),
+        };
+        Ok(Self { device: found, precision })
     }
 }
 
-struct Layer {
-    input_norm: Tensor,
-    mlp_norm: Tensor,
+pub(crate) struct Layer {
+    pub(crate) input_norm: Tensor,
+    pub(crate) mlp_norm: Tensor,
     query: Linear,
     key: Linear,
     value: Linear,
@@ -63,15 +92,30 @@ struct Layer {
     down: Linear,
 }
 
-/// The weights of a network in single precision, and its forward pass at any sub-network.
+impl Layer {
+    pub(crate) fn linear_mut(&mut self, projection: Projection) -> &mut Linear {
+        match projection {
+            Projection::Q => &mut self.query,
+            Projection::K => &mut self.key,
+            Projection::V => &mut self.value,
+            Projection::O => &mut self.output,
+            Projection::Gate => &mut self.gate,
+            Projection::Up => &mut self.up,
+            Projection::Down => &mut self.down,
+        }
+    }
+}
+
+/// The weights of a network, and its forward pass at any sub-network.
 pub struct Network {
     config: ModelConfig,
-    embedding: Tensor,
-    layers: Vec<Layer>,
-    norm: Tensor,
-    output: Option<Tensor>,
+    pub(crate) embedding: Tensor,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Tensor,
+    pub(crate) output: Option<Tensor>,
     cos: Tensor,
     sin: Tensor,
+    pub(crate) variables: Vec<(String, Var)>,
 }
 
 impl Network {
@@ -80,7 +124,15 @@ impl Network {
     /// # Errors
     /// [`Error::Artifact`] for missing tensors or wrong shapes, [`Error::NotFinite`].
     pub fn load<W: Weights>(config: &ModelConfig, weights: &W, positions: usize) -> Result<Self, Error> {
-        Self::build(config, &config.full(), positions, |name, shape, _| tensor(name, weights.tensor(name)?, shape))
+        Self::load_to(config, weights, positions, &Placement::CPU)
+    }
+
+    /// As [`Network::load`], to a place of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Network::load`], and candle's where the place has no room.
+    pub fn load_to<W: Weights>(config: &ModelConfig, weights: &W, positions: usize, to: &Placement) -> Result<Self, Error> {
+        Self::build(config, &config.full(), positions, to, |name, shape, _| load::tensor(name, weights.tensor(name)?, shape))
     }
 
     /// Loads an artifact, and says which sub-network of the result it is: all of it.
@@ -92,12 +144,12 @@ impl Network {
         let manifest = &artifact.manifest;
         let layers = (0..manifest.candidate.layers.len() as u32).collect();
         let whole = SubNetwork { layers, ..manifest.candidate.clone() };
-        let network = Self::build(&manifest.model, &whole, positions, |name, shape, turned| {
+        let network = Self::build(&manifest.model, &whole, positions, &Placement::CPU, |name, shape, turned| {
             let view = weights.tensor(name)?;
             match shape {
                 // Matrices of an artifact are `[in, out]`.
-                [output, input] if turned => Ok(tensor(name, view, &[*input, *output])?.t()?),
-                shape => tensor(name, view, shape),
+                [output, input] if turned => Ok(load::tensor(name, view, &[*input, *output])?.t()?),
+                shape => load::tensor(name, view, shape),
             }
         })?;
         Ok((network, whole))
@@ -108,14 +160,18 @@ impl Network {
         config: &ModelConfig,
         sizes: &SubNetwork,
         positions: usize,
+        to: &Placement,
         load: impl Fn(&str, &[usize], bool) -> Result<Tensor, Error>,
     ) -> Result<Self, Error> {
+        let load = |name: &str, shape: &[usize], turned: bool| -> Result<Tensor, Error> {
+            Ok(load(name, shape, turned)?.to_dtype(to.precision)?.to_device(&to.device)?)
+        };
         let (h, v, head) = (sizes.width as usize, config.vocab_size, config.head_dim);
         let norm = |layer: usize, part: usize| load(&names::weight(layer, names::NORMS[part]), &[h], false);
         let linear = |layer: usize, part: &str, shape: [usize; 2], bias: bool| -> Result<Linear, Error> {
             let weight = load(&names::weight(layer, part), &shape, true)?;
             let bias = if bias { Some(load(&names::bias(layer, part), &shape[..1], false)?) } else { None };
-            Ok(Linear { weight, bias })
+            Ok(Linear::new(weight, bias))
         };
         let layers = (0..sizes.layers.len())
             .map(|l| {
@@ -137,7 +193,9 @@ impl Network {
             })
             .collect::<Result<_, Error>>()?;
         let (cos, sin) = rotary_tables(config, positions);
-        let table = |values: Vec<f32>| Tensor::from_vec(values, (positions, head / 2), &Device::Cpu);
+        let table = |values: Vec<f32>| -> Result<Tensor, Error> {
+            Ok(Tensor::from_vec(values, (positions, head / 2), &to.device)?.to_dtype(to.precision)?)
+        };
         Ok(Self {
             embedding: load(names::EMBEDDING, &[v, h], false)?,
             norm: load(names::FINAL_NORM, &[h], false)?,
@@ -146,6 +204,7 @@ impl Network {
             cos: table(cos)?,
             sin: table(sin)?,
             config: config.clone(),
+            variables: Vec::new(),
         })
     }
 
@@ -164,24 +223,48 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Artifact`] if `sub` does not fit, candle's errors.
-    pub fn hidden(&self, sub: &SubNetwork, tokens: &[u32], mut observer: Option<&mut dyn Observer>) -> Result<Tensor, Error> {
+    pub fn hidden(&self, sub: &SubNetwork, tokens: &[u32], observer: Option<&mut dyn Observer>) -> Result<Tensor, Error> {
+        self.forward(sub, tokens, observer, Pass::Evaluation)
+    }
+
+    /// As [`Network::hidden`], with the dropout of adapters; the seed names its masks.
+    ///
+    /// # Errors
+    /// As [`Network::hidden`].
+    pub fn hidden_in_training(&self, sub: &SubNetwork, tokens: &[u32], seed: u64) -> Result<Tensor, Error> {
+        self.forward(sub, tokens, None, Pass::Training { seed })
+    }
+
+    fn forward(
+        &self,
+        sub: &SubNetwork,
+        tokens: &[u32],
+        mut observer: Option<&mut dyn Observer>,
+        pass: Pass,
+    ) -> Result<Tensor, Error> {
         self.config.check(sub)?;
         let (width, eps) = (sub.width as usize, self.config.norm_eps as f32);
-        let ids = Tensor::new(tokens, &Device::Cpu)?;
-        let mut x = self.embedding.index_select(&ids, 0)?.narrow(1, 0, width)?.contiguous()?;
-        let mask = causal_mask(tokens.len())?;
+        let ids = Tensor::new(tokens, self.embedding.device())?;
+        let mut x = pass.weight(&self.embedding).index_select(&ids, 0)?.narrow(1, 0, width)?.contiguous()?;
         for (kept, &id) in sub.layers.iter().enumerate() {
             let id = id as usize;
             let layer = &self.layers[id];
+            let pass_of = |part: Projection| match pass {
+                Pass::Evaluation => Pass::Evaluation,
+                Pass::Training { seed } => {
+                    Pass::Training { seed: mix(seed, (id * Projection::ALL.len() + part as usize) as u64) }
+                }
+            };
             let before = x.clone();
-            let y = rms_norm(&x, &layer.input_norm.narrow(0, 0, width)?, eps)?;
-            let mixed = self.attention(layer, &y, sub.kv_groups[kept] as usize, width, mask.as_ref())?;
+            let y = ops::rms_norm(&x, &pass.weight(&layer.input_norm).narrow(0, 0, width)?, eps)?;
+            let mixed = self.attention(layer, &y, sub.kv_groups[kept] as usize, width, &pass_of)?;
             let heads = mixed.dim(1)?;
-            x = (x + layer.output.forward(&mixed, width, heads)?)?;
-            let z = rms_norm(&x, &layer.mlp_norm.narrow(0, 0, width)?, eps)?;
+            x = (x + layer.output.forward(&mixed, width, heads, pass_of(Projection::O))?)?;
+            let z = ops::rms_norm(&x, &pass.weight(&layer.mlp_norm).narrow(0, 0, width)?, eps)?;
             let neurons = sub.mlp[kept] as usize;
-            let gated = (silu(&layer.gate.forward(&z, neurons, width)?)? * layer.up.forward(&z, neurons, width)?)?;
-            x = (x + layer.down.forward(&gated, width, neurons)?)?;
+            let gate = layer.gate.forward(&z, neurons, width, pass_of(Projection::Gate))?;
+            let gated = ops::swiglu(&gate, &layer.up.forward(&z, neurons, width, pass_of(Projection::Up))?)?;
+            x = (x + layer.down.forward(&gated, width, neurons, pass_of(Projection::Down))?)?;
             if let Some(observer) = observer.as_deref_mut() {
                 observer.norm(&y)?;
                 observer.attention(id, &mixed)?;
@@ -190,20 +273,26 @@ impl Network {
                 observer.block(id, &before, &x)?;
             }
         }
-        let out = rms_norm(&x, &self.norm.narrow(0, 0, width)?, eps)?;
+        let out = ops::rms_norm(&x, &pass.weight(&self.norm).narrow(0, 0, width)?, eps)?;
         if let Some(observer) = observer {
             observer.norm(&out)?;
         }
         Ok(out)
     }
 
-    /// Logits of hidden states, `[tokens, width] -> [tokens, vocabulary]`.
+    /// Logits of hidden states, `[tokens, width] -> [tokens, vocabulary]`; recorded for a gradient if those are.
     ///
     /// # Errors
     /// candle's.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         let matrix = self.output.as_ref().unwrap_or(&self.embedding);
-        Ok(hidden.matmul(&matrix.narrow(1, 0, hidden.dim(D::Minus1)?)?.t()?)?)
+        let matrix = if hidden.track_op() { matrix.clone() } else { matrix.detach() };
+        Ok(matmul(hidden, &matrix.narrow(1, 0, hidden.dim(D::Minus1)?)?)?)
+    }
+
+    /// Longest sequence that it was loaded for, in tokens.
+    pub(crate) fn positions(&self) -> usize {
+        self.cos.dims()[0]
     }
 
     /// Causal attention up to the output projection, `[tokens, width] -> [tokens, heads * head_dim]`.
@@ -213,58 +302,20 @@ impl Network {
         x: &Tensor,
         groups: usize,
         width: usize,
-        mask: Option<&Tensor>,
+        pass_of: &dyn Fn(Projection) -> Pass,
     ) -> candle_core::Result<Tensor> {
         let (tokens, head) = (x.dim(0)?, self.config.head_dim);
         let heads = groups * self.config.heads_per_group();
         let (cos, sin) = (self.cos.narrow(0, 0, tokens)?, self.sin.narrow(0, 0, tokens)?);
-        let split = |y: Tensor, n: usize| y.reshape((tokens, n, head))?.transpose(0, 1)?.contiguous();
-        let rotate = |y: Tensor| rope(&y.unsqueeze(0)?, &cos, &sin)?.squeeze(0);
-        let query = rotate(split(layer.query.forward(x, heads * head, width)?, heads)?)?;
-        let key = rotate(split(layer.key.forward(x, groups * head, width)?, groups)?)?;
-        let value = split(layer.value.forward(x, groups * head, width)?, groups)?;
-        // The query heads of a group are rows of one matrix; keys and values are not repeated.
-        let rows = heads / groups * tokens;
-        let query = (query * (1.0 / (head as f64).sqrt()))?.reshape((groups, rows, head))?;
-        let scores = query.matmul(&key.t()?)?.reshape((heads, tokens, tokens))?;
-        let scores = match mask {
-            Some(mask) => scores.broadcast_add(mask)?,
-            None => scores,
+        let split = |linear: &Linear, n: usize, part: Projection| {
+            linear.forward(x, n * head, width, pass_of(part))?.reshape((tokens, n, head))?.transpose(0, 1)
         };
-        let shares = softmax_last_dim(&scores)?.reshape((groups, rows, tokens))?;
+        let query = ops::rope(&split(&layer.query, heads, Projection::Q)?, &cos, &sin)?;
+        let key = ops::rope(&split(&layer.key, groups, Projection::K)?, &cos, &sin)?;
+        let value = split(&layer.value, groups, Projection::V)?.contiguous()?;
+        // The query heads of a group are rows of one matrix; keys and values are not repeated.
+        let query = query.reshape((groups, heads / groups * tokens, head))?;
+        let shares = ops::causal_softmax(&query.matmul(&key.t()?)?, 1.0 / (head as f64).sqrt())?;
         shares.matmul(&value)?.reshape((heads, tokens, head))?.transpose(0, 1)?.reshape((tokens, heads * head))
     }
-}
-
-/// Zero where a row may look, minus infinity where it may not; nothing for a single token.
-fn causal_mask(tokens: usize) -> candle_core::Result<Option<Tensor>> {
-    if tokens == 1 {
-        return Ok(None);
-    }
-    let cells = (0..tokens).flat_map(|row| (0..tokens).map(move |column| if column > row { f32::NEG_INFINITY } else { 0.0 }));
-    Tensor::from_iter(cells, &Device::Cpu)?.reshape((tokens, tokens)).map(Some)
-}
-
-fn tensor(name: &str, view: TensorView<'_>, shape: &[usize]) -> Result<Tensor, Error> {
-    if view.shape != shape {
-        let problem = format!("has shape {:?}, the configuration says {shape:?}", view.shape);
-        return Err(edgewise_onnx::Error::BadTensor { name: name.to_owned(), problem }.into());
-    }
-    let element = match view.element {
-        ElementType::F32 => DType::F32,
-        ElementType::F16 => DType::F16,
-        ElementType::Bf16 => DType::BF16,
-    };
-    let tensor = Tensor::from_raw_buffer(view.bytes, element, shape, &Device::Cpu)?.to_dtype(DType::F32)?;
-    let count = {
-        let (storage, _) = tensor.storage_and_layout();
-        match &*storage {
-            candle_core::Storage::Cpu(cpu) => cpu.as_slice::<f32>()?.iter().filter(|v| !v.is_finite()).count(),
-            _ => 0,
-        }
-    };
-    if count > 0 {
-        return Err(Error::NotFinite { name: name.to_owned(), count });
-    }
-    Ok(tensor)
 }

@@ -6,7 +6,7 @@ use crate::{
     method::Method,
     sort::{self, Orders},
 };
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use edgewise_onnx::{MappedWeights, Source};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Sums run in another order; the rest is exact.
 const IDENTITY_TOLERANCE: f32 = 1e-3;
 /// Tokens of the identity check.
-const IDENTITY_TOKENS: usize = 64;
+pub(crate) const IDENTITY_TOKENS: usize = 64;
 
 /// Text to take importance scores from.
 #[derive(Debug, Clone)]
@@ -124,12 +124,7 @@ fn write(
     let weights = MappedWeights::open(partial.path())?;
     let sorted = Network::load(config, &weights, reference.positions)?;
     let logits = sorted.logits(&sorted.hidden(&config.full(), &reference.tokens, None)?)?;
-    let largest = reference.logits.abs()?.max_all()?.to_scalar::<f32>()?;
-    let difference = (logits - &reference.logits)?.abs()?.max_all()?.to_scalar::<f32>()?;
-    let tolerance = IDENTITY_TOLERANCE * largest.max(1.0);
-    if difference.is_nan() || difference > tolerance {
-        return Err(Error::Identity { difference, tolerance });
-    }
+    let (difference, tolerance) = identity(&reference.logits, &logits)?;
 
     let file = SuperNetworkFile {
         schema: SUPERNET_SCHEMA.into(),
@@ -140,6 +135,7 @@ fn write(
         importance: scores,
         identity_max_abs_diff: difference,
         identity_tolerance: tolerance,
+        finetuned: None,
     };
     let put = |name: &str, bytes: &[u8]| {
         let path = partial.path().join(name);
@@ -156,4 +152,18 @@ fn write(
         if folder.join(SUPERNET_FILE).exists() && ours.is_ok() { Ok(()) } else { Err(Error::io("write", folder)(e)) }
     })?;
     Ok(Prepared { folder: folder.to_owned(), file })
+}
+
+/// The largest difference of a logit from the reference, and the largest accepted one.
+///
+/// # Errors
+/// [`Error::Identity`] if it is larger.
+pub(crate) fn identity(reference: &Tensor, logits: &Tensor) -> Result<(f32, f32), Error> {
+    let single = |x: Tensor| x.max_all()?.to_dtype(DType::F32)?.to_scalar::<f32>();
+    let difference = single((logits - reference)?.abs()?)?;
+    let tolerance = IDENTITY_TOLERANCE * single(reference.abs()?)?.max(1.0);
+    if difference.is_nan() || difference > tolerance {
+        return Err(Error::Identity { difference, tolerance });
+    }
+    Ok((difference, tolerance))
 }

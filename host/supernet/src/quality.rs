@@ -1,7 +1,7 @@
 //! Perplexity on held-out text.
 
-use crate::{Error, Network, Text, Windows};
-use candle_core::{Storage, Tensor};
+use crate::{Error, Network, Text, Windows, ops::log_sum_exp};
+use candle_core::{DType, Device, Storage, Tensor};
 use edgewise_onnx::SubNetwork;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -51,21 +51,16 @@ pub fn evaluate(network: &Network, sub: &SubNetwork, on: &Evaluation) -> Result<
     Ok(Quality { perplexity: nll.exp(), nll, tokens })
 }
 
-/// Sum over rows of log-sum-exp minus the target's logit, in one pass over each row.
+/// Sum over rows of log-sum-exp minus the target's logit.
 fn negative_log_likelihood(logits: &Tensor, targets: &[u32]) -> Result<f64, Error> {
+    let logits = logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
     let vocabulary = logits.dim(1)?;
     let (storage, layout) = logits.storage_and_layout();
     let Storage::Cpu(cpu) = &*storage else { return Err(Error::Logits) };
     let start = layout.start_offset();
     let values = &cpu.as_slice::<f32>()?[start..start + vocabulary * targets.len()];
     let rows = values.par_chunks_exact(vocabulary).zip(targets);
-    let each: Vec<f64> = rows
-        .map(|(row, &target)| {
-            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row.chunks(1024).map(|part| f64::from(part.iter().map(|v| (v - most).exp()).sum::<f32>())).sum();
-            f64::from(most) + sum.ln() - f64::from(row[target as usize])
-        })
-        .collect();
+    let each: Vec<f64> = rows.map(|(row, &target)| log_sum_exp(row, 1.0) - f64::from(row[target as usize])).collect();
     // A parallel sum would depend in its last bits on how the threads happened to share the work.
     Ok(each.iter().sum())
 }

@@ -1,6 +1,6 @@
 //! A prepared super-network.
 
-use crate::{Error, Importance, Network, tokenizer};
+use crate::{Error, Finetuned, Importance, Network, Placement, tokenizer};
 use edgewise_onnx::{
     Artifact, ArtifactWriter, ChunkSource, Extras, MappedWeights, ModelConfig, Source, SubNetwork, SuperNetworkIndex,
 };
@@ -31,10 +31,13 @@ pub struct SuperNetworkFile {
     pub calibration_sha256: String,
     /// Scores in the checkpoint's order.
     pub importance: Importance,
-    /// Largest difference of a logit from the checkpoint's.
+    /// Largest difference of a logit from the checkpoint's; where it was fine-tuned, from that of the network with its adapters.
     pub identity_max_abs_diff: f32,
     /// Largest accepted one.
     pub identity_tolerance: f32,
+    /// How the weights were fine-tuned, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetuned: Option<Finetuned>,
 }
 
 impl SuperNetworkFile {
@@ -51,8 +54,8 @@ pub struct SuperNetwork {
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     folder: PathBuf,
-    weights: MappedWeights,
-    tokenizer_json: Vec<u8>,
+    pub(crate) weights: MappedWeights,
+    pub(crate) tokenizer_json: Vec<u8>,
 }
 
 impl std::fmt::Debug for SuperNetwork {
@@ -101,6 +104,14 @@ impl SuperNetwork {
     /// [`Error::Artifact`], [`Error::NotFinite`].
     pub fn network(&self, positions: usize) -> Result<Network, Error> {
         Network::load(self.config(), &self.weights, positions)
+    }
+
+    /// As [`Self::network`], to a place of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Self::network`], and candle's where the place has no room.
+    pub fn network_to(&self, positions: usize, to: &Placement) -> Result<Network, Error> {
+        Network::load_to(self.config(), &self.weights, positions, to)
     }
 
     /// What makes artifacts of its sub-networks.

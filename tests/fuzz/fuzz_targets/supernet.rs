@@ -3,7 +3,7 @@
 
 use edgewise_fuzz::{folder, mutate_json, seed, tiny_model};
 use edgewise_onnx::{Source, testing::write_checkpoint};
-use edgewise_supernet::{Importance, SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetwork, SuperNetworkFile};
+use edgewise_supernet::{Finetuned, Importance, SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetwork, SuperNetworkFile};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::fs;
 
@@ -33,6 +33,13 @@ fuzz_target!(
             importance,
             identity_max_abs_diff: 1e-6,
             identity_tolerance: 1e-3,
+            finetuned: Some(Finetuned {
+                parent_sha256: "2".repeat(64),
+                settings: serde_json::json!({ "rank": 8 }),
+                data_sha256: "3".repeat(64),
+                steps: 30,
+                tokens: 7680,
+            }),
         };
         let seeds = [serde_json::to_vec(&file).expect("it has no map")];
         fs::write(folder().join(SUPERNET_FILE), &seeds[0]).expect("the temporary folder can be written");

@@ -8,9 +8,11 @@ mod genome;
 mod local;
 mod nsga2;
 mod random;
+mod strata;
 
 pub use api::{DIAGONAL_LOCAL, NSGA2, ParameterCount, RANDOM, SAMPLERS, Sampler, SamplerError, proposal_rng, propose, sampler};
 pub use local::DiagonalLocal;
 pub use nsga2::Nsga2;
 pub use random::Random;
 pub(crate) use random::draw_near;
+pub use strata::Strata;

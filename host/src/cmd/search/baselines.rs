@@ -1,7 +1,7 @@
 //! The fixed pruning recipes that `--baselines` measures beside the search.
 
-use super::choices::{Choices, STEP};
-use crate::{cli::Context, failure::Failure, model};
+use super::choices::Choices;
+use crate::{cli::Context, failure::Failure, model, space::STEP};
 use edgewise_search::{Candidate, Origin, ParameterCount, Recipes, Record, SERIES_PREFIX, Settings};
 use edgewise_supernet::{Aggregate, Ranking, SuperNetwork};
 use std::collections::{BTreeMap, VecDeque};

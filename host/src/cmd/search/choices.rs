@@ -7,9 +7,10 @@ use crate::{
     failure::Failure,
     measuring::WorkloadSpec,
     model::DEMO,
+    space,
     view::ALLOW_EMULATED,
 };
-use edgewise_search::{DIAGONAL_LOCAL, Device as StoredDevice, Objective, Settings, Shape, Space, parse_objectives};
+use edgewise_search::{DIAGONAL_LOCAL, Device as StoredDevice, Objective, Settings, parse_objectives};
 use edgewise_supernet::SuperNetwork;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -18,8 +19,6 @@ use std::path::PathBuf;
 const BUDGET: u32 = 16;
 /// Objectives unless the user says otherwise.
 const OBJECTIVES: [Objective; 2] = [Objective::Perplexity, Objective::TpotMs];
-/// Neurons and width are cut in steps of this.
-pub(super) const STEP: u32 = 32;
 
 /// What the study decided, or the flags.
 pub(super) struct Choices {
@@ -92,12 +91,7 @@ impl Args {
         objectives: Option<Vec<Objective>>,
     ) -> Result<Settings, Failure> {
         let config = supernet.config();
-        let shape = Shape {
-            layers: config.num_layers as u32,
-            width: config.hidden_size as u32,
-            kv_groups: config.num_kv_heads as u32,
-            mlp: config.mlp_size as u32,
-        };
+        let shape = space::shape(config);
         let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
         let details = serde_json::json!({
             "model": choices.model,
@@ -126,7 +120,7 @@ impl Args {
                 .clone()
                 .or_else(|| known.map(|s| s.sampler.clone()))
                 .unwrap_or_else(|| DIAGONAL_LOCAL.to_owned()),
-            space: Space::preset(&choices.space, shape, STEP, supernet.layer_order())?,
+            space: space::preset(&choices.space, supernet)?,
             objectives: objectives.or_else(|| known.map(|s| s.objectives.clone())).unwrap_or_else(|| OBJECTIVES.to_vec()),
             constraints: match known {
                 Some(s) if self.constraint.is_empty() => s.constraints.clone(),

@@ -1,0 +1,73 @@
+//! The calibrated grid: for each of some sizes the best sub-network of a few, found before training (arXiv 2410.06479).
+
+use crate::Error;
+use edgewise_onnx::SubNetwork;
+use edgewise_supernet::{Evaluation, Network, evaluate, ops::mix};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Of each bin the sub-network with the lowest perplexity; a bin without candidates, or whose candidates' numbers overflow, has
+/// none. `progress` is told how many evaluations are done. `None` if it was cancelled.
+///
+/// # Errors
+/// The network's.
+pub fn calibrate(
+    network: &Network,
+    bins: &[Vec<SubNetwork>],
+    on: &Evaluation,
+    progress: &mut dyn FnMut(usize),
+    cancel: &AtomicBool,
+) -> Result<Option<Vec<SubNetwork>>, Error> {
+    let (mut out, mut done) = (Vec::new(), 0);
+    for bin in bins {
+        let mut best: Option<(f64, &SubNetwork)> = None;
+        for sub in bin {
+            if cancel.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            match evaluate(network, sub, on) {
+                Ok(quality) if best.is_none_or(|(nll, _)| quality.nll < nll) => best = Some((quality.nll, sub)),
+                // Cut too deep, a network may overflow: it is not the best one.
+                Ok(_) | Err(edgewise_supernet::Error::Logits) => {}
+                Err(error) => return Err(error.into()),
+            }
+            done += 1;
+            progress(done);
+        }
+        out.extend(best.map(|(_, sub)| sub.clone()));
+    }
+    Ok(Some(out))
+}
+
+/// `count` members of a grid that is ordered by size, one of each of `count` parts of it; the same for the same seed and group.
+pub fn draw_from(grid: &[SubNetwork], seed: u64, group: u64, count: usize) -> Vec<SubNetwork> {
+    let stream = mix(seed, group);
+    (0..count)
+        .filter_map(|part| {
+            let (from, to) = (part * grid.len() / count, (part + 1) * grid.len() / count);
+            let choice = mix(stream, part as u64) % (to - from).max(1) as u64;
+            grid[from..to.max(from)].get(choice as usize).cloned()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_are_one_of_each_part() {
+        let grid: Vec<SubNetwork> =
+            (1..=9).map(|width| SubNetwork { layers: vec![0], width, kv_groups: vec![1], mlp: vec![1] }).collect();
+        let mut seen = [false; 9];
+        for group in 0..100 {
+            let drawn = draw_from(&grid, 4, group, 3);
+            assert_eq!(drawn, draw_from(&grid, 4, group, 3));
+            let widths: Vec<u32> = drawn.iter().map(|s| s.width).collect();
+            assert!(widths.iter().zip([1..=3, 4..=6, 7..=9]).all(|(w, part)| part.contains(w)), "{widths:?}");
+            widths.iter().for_each(|w| seen[*w as usize - 1] = true);
+        }
+        assert!(seen.iter().all(|s| *s), "{seen:?}");
+        assert_eq!(draw_from(&grid[..1], 4, 0, 3).len(), 1);
+        assert!(draw_from(&[], 4, 0, 3).is_empty());
+    }
+}

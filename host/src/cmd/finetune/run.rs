@@ -1,0 +1,285 @@
+//! From flags to a training that runs, and from its end to a new super-network.
+
+use super::{
+    Args,
+    shown::{Shown, perplexities},
+};
+use crate::{
+    cli::Context, exit_code, failure::Failure, interrupt::interruptible, model, search::sub_network, space, ui::Progress,
+};
+use edgewise_finetune::{
+    Corpus, Document, Look, Run, Sandwich, Size, Validation, calibrate, draw_from, looks, newest, peek, read_documents, train,
+};
+use edgewise_onnx::SubNetwork;
+use edgewise_search::{Candidate, Strata};
+use edgewise_supernet::{
+    CALIBRATION_TEXT, Evaluation, Finetuned, Network, Placement, SuperNetwork, SuperNetworkFile, Text, Windows,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+/// Held-out windows of a curve's point.
+const WINDOWS: Windows = Windows { length: 512, count: 4 };
+/// Windows of training text that a grid is calibrated on: a little, since it is for each of many sub-networks.
+const GRID_WINDOWS: Windows = Windows { length: 256, count: 2 };
+/// Sub-networks of one size of which a grid keeps the best.
+const GRID_EACH: usize = 8;
+/// Positions that the check of what is written needs.
+const LEAST_POSITIONS: usize = 64;
+
+#[derive(serde::Serialize)]
+struct ResultDocument<'a> {
+    schema: &'static str,
+    supernet: String,
+    model: &'a str,
+    model_sha256: &'a str,
+    parent_sha256: &'a str,
+    data_sha256: &'a str,
+    settings: &'a Value,
+    steps: u64,
+    tokens: u64,
+    sequences: usize,
+    trained_parameters: usize,
+    parameters: u64,
+    elapsed_s: f64,
+    identity_max_abs_diff: f64,
+    curve: Vec<Look>,
+}
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        let printer = context.printer;
+        element_wise_on_one_thread();
+        let settings = self.settings()?;
+        if self.output.exists() {
+            return Err(Failure::usage(format!("`{}` exists already", self.output.display()))
+                .hint("give -o a new name; a super-network is never overwritten"));
+        }
+        let folder = working_folder(&self.output);
+        let resume = self.checkpoint(&folder)?;
+        let place = Placement::named(&self.compute, &self.precision)?;
+        let cancel = interruptible(printer);
+        let (documents, data_sha256) = self.documents()?;
+        let supernet = model::open(&self.model, self.calibration.as_deref(), &context.home, printer)?;
+        let config = supernet.config();
+        if settings.sequence > config.max_positions {
+            let message = format!("sequences of {} tokens for a model of {} positions", settings.sequence, config.max_positions);
+            return Err(Failure::usage(message).hint("give a smaller --sequence"));
+        }
+        let identity = json!({
+            "settings": settings,
+            "model_sha256": supernet.file.source.sha256,
+            "data_sha256": data_sha256,
+            "space": self.space,
+            "draws": self.draws,
+            "grid": self.grid,
+            "compute": self.compute,
+            "precision": self.precision,
+        });
+        // What was begun with other settings is refused before anything slow is done.
+        let resumed = resume.as_ref().map(|path| peek(path, &identity)).transpose()?;
+        let corpus = Corpus::new(&documents, &supernet.tokenizer, config, settings.sequence, settings.loss_on, settings.seed)?;
+        drop(documents);
+        let (strata, smallest) = strata(&supernet, &self.space)?;
+        let validation = self.validation(&supernet, &strata, &smallest)?;
+
+        let positions = settings.sequence.max(validation.on.windows.length).max(GRID_WINDOWS.length).max(LEAST_POSITIONS);
+        let mut network = supernet.network_to(positions, &place)?;
+        network.make_trainable(&settings.trainable, settings.seed)?;
+        let trained_parameters = network.variables().iter().map(|(_, var)| var.elem_count()).sum();
+        std::fs::create_dir_all(&folder).map_err(|e| Failure::file("make", &folder, &e))?;
+        let grid = match &resumed {
+            Some((steps, grid)) => {
+                printer.note(&format!("going on after {steps} steps"));
+                grid.clone()
+            }
+            None => self.calibrated_grid(context, &network, &corpus, &strata, &cancel)?,
+        };
+        let (draws, seed) = (self.draws, settings.seed);
+        let from_space = |group: u64| -> Vec<SubNetwork> { strata.draw(seed, group, draws).iter().map(sub_network).collect() };
+        let from_grid = |group: u64| draw_from(&grid, seed, group, draws);
+        let draws: &(dyn Fn(u64) -> Vec<SubNetwork> + Sync) = if self.grid > 0 { &from_grid } else { &from_space };
+        let sandwich = Sandwich { full: supernet.full(), smallest, draws };
+        let run = Run {
+            network: &network,
+            corpus: &corpus,
+            sandwich,
+            settings: &settings,
+            validation: &validation,
+            folder: &folder,
+            checkpoint_every: self.checkpoint_every,
+            identity: &identity,
+            grid: &grid,
+            resume,
+            cancel: &cancel,
+        };
+        let mut shown = Shown::new(printer);
+        let ended = train(&run, &mut |event| shown.hear(&event));
+        drop(shown);
+        let outcome = ended.map_err(|error| resumable(error.into(), &folder))?;
+        if outcome.stopped {
+            let message = format!("stopped by the user after {} steps", outcome.steps);
+            return Err(resumable(Failure::new(exit_code::INTERRUPTED, message), &folder));
+        }
+        let record = Finetuned {
+            parent_sha256: supernet.file.source.sha256.clone(),
+            settings: identity.clone(),
+            data_sha256: data_sha256.clone(),
+            steps: outcome.steps,
+            tokens: outcome.tokens,
+        };
+        let file = supernet.write_finetuned(&mut network, record, &outcome.log, &self.output)?;
+        // All that it held is in the new super-network; one that cannot be removed does no harm.
+        if let Err(error) = std::fs::remove_dir_all(&folder) {
+            printer.warn(&format!("cannot remove `{}`: {error}", folder.display()));
+        }
+        let curve = looks(&outcome.log);
+        if printer.json {
+            return printer.json(&ResultDocument {
+                schema: "edgewise.finetune/1",
+                supernet: self.output.display().to_string(),
+                model: &file.source.name,
+                model_sha256: &file.source.sha256,
+                parent_sha256: &supernet.file.source.sha256,
+                data_sha256: &data_sha256,
+                settings: &identity,
+                steps: outcome.steps,
+                tokens: outcome.tokens,
+                sequences: corpus.sequences(),
+                trained_parameters,
+                parameters: config.parameters(&supernet.full()),
+                elapsed_s: outcome.elapsed_s,
+                identity_max_abs_diff: f64::from(file.identity_max_abs_diff),
+                curve,
+            });
+        }
+        printer.note(&summary(&file, outcome.steps, outcome.elapsed_s, &curve));
+        printer.data(&format!("{}\n", self.output.display()))
+    }
+
+    /// The checkpoint to go on from, if the user wants to.
+    fn checkpoint(&self, folder: &Path) -> Result<Option<PathBuf>, Failure> {
+        match (newest(folder), self.resume) {
+            (Some(path), true) => Ok(Some(path)),
+            (None, false) => Ok(None),
+            (Some(path), false) => Err(Failure::usage(format!("there is a checkpoint already: `{}`", path.display()))
+                .hint(format!("go on from it with --resume, or remove `{}`", folder.display()))),
+            (None, true) => Err(Failure::usage(format!("there is no checkpoint in `{}`", folder.display()))
+                .hint("begin without --resume; -o must name what the earlier run was to write")),
+        }
+    }
+
+    /// The training data, and the hash of all files.
+    fn documents(&self) -> Result<(Vec<Document>, String), Failure> {
+        if self.data.is_empty() {
+            let document = Document { prompt: String::new(), answer: CALIBRATION_TEXT.to_owned() };
+            return Ok((vec![document], hex::encode(Sha256::digest(CALIBRATION_TEXT))));
+        }
+        let (mut all, mut hashes) = (Vec::new(), Vec::new());
+        for path in &self.data {
+            let (documents, bytes) = read_documents(path)?;
+            all.extend(documents);
+            hashes.push(hex::encode(Sha256::digest(&bytes)));
+        }
+        let hash = match &hashes[..] {
+            [one] => one.clone(),
+            several => hex::encode(Sha256::digest(several.join("\n"))),
+        };
+        Ok((all, hash))
+    }
+
+    fn validation(&self, supernet: &SuperNetwork, strata: &Strata, smallest: &SubNetwork) -> Result<Validation, Failure> {
+        let config = supernet.config();
+        let text = model::held_out_text(self.text.as_deref())?;
+        let windows = Windows { length: WINDOWS.length.min(config.max_positions), ..WINDOWS };
+        let on = model::evaluation(&supernet.tokenizer, config, &text, windows)?;
+        // The same in every training of a space, so that curves can be compared.
+        let middle = strata.at(0.5, 0);
+        let size = |name: &str, sub: SubNetwork| Size { name: name.to_owned(), sub };
+        let sizes = vec![size("full", supernet.full()), size("middle", sub_network(&middle)), size("smallest", smallest.clone())];
+        Ok(Validation { on, sizes, every: self.validate_every })
+    }
+
+    /// The calibrated grid, if one is asked for.
+    fn calibrated_grid(
+        &self,
+        context: &Context,
+        network: &Network,
+        corpus: &Corpus,
+        strata: &Strata,
+        cancel: &AtomicBool,
+    ) -> Result<Vec<SubNetwork>, Failure> {
+        if self.grid == 0 {
+            return Ok(Vec::new());
+        }
+        let bins = strata.bins(self.seed, self.grid, GRID_EACH);
+        let bins: Vec<Vec<SubNetwork>> = bins.iter().map(|bin| bin.iter().map(sub_network).collect()).collect();
+        let length = GRID_WINDOWS.length.min(network.config().max_positions);
+        let tokens = corpus.first(length * GRID_WINDOWS.count).to_vec();
+        let text = Text { sha256: String::new(), tokens };
+        let on = Evaluation { text, windows: Windows { length, ..GRID_WINDOWS } };
+        let count: usize = bins.iter().map(Vec::len).sum();
+        let mut progress = Progress::new(context.printer, count as u64);
+        progress.at(&format!("calibrating the grid: {count} sub-networks of {} sizes", self.grid));
+        let found = calibrate(network, &bins, &on, &mut |done| progress.done(done as u64), cancel)?;
+        drop(progress);
+        match found {
+            None => Err(Failure::new(exit_code::INTERRUPTED, "stopped by the user before the first step")),
+            Some(grid) if grid.is_empty() => Err(Failure::usage(format!("the space `{}` has nothing for a grid", self.space))
+                .hint("give --grid 0, or another --space")),
+            Some(grid) => Ok(grid),
+        }
+    }
+}
+
+/// Keeps candle from sharing element-wise operations among threads, unless the user wants it to: they wait for each other in a
+/// busy loop, and a backward pass consists of thousands of small ones. Products and the operations of our own are shared as ever.
+fn element_wise_on_one_thread() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_none() {
+        // SAFETY: the program has no other thread yet that could read the environment.
+        unsafe { std::env::set_var(THREADS, "1") };
+    }
+}
+
+/// Draws of a space, and its smallest sub-network.
+fn strata(supernet: &SuperNetwork, space: &str) -> Result<(Strata, SubNetwork), Failure> {
+    let space = space::preset(space, supernet)?;
+    let (config, smallest) = (supernet.config().clone(), sub_network(&space.smallest()));
+    Ok((Strata::new(space, Arc::new(move |c: &Candidate| config.parameters(&sub_network(c)))), smallest))
+}
+
+/// Where checkpoints and the log are until the new super-network is there: beside it.
+fn working_folder(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".training");
+    PathBuf::from(name)
+}
+
+/// Adds how to go on, if there is a checkpoint to go on from.
+fn resumable(mut failure: Failure, folder: &Path) -> Failure {
+    if let Some(path) = newest(folder) {
+        let resume = format!("`{}` is kept; the same command with --resume goes on from it", path.display());
+        failure.hint = Some(match failure.hint.take() {
+            Some(hint) => format!("{hint}\nhint: {resume}"),
+            None => resume,
+        });
+    }
+    failure
+}
+
+fn summary(file: &SuperNetworkFile, steps: u64, elapsed_s: f64, curve: &[Look]) -> String {
+    let look = |look: Option<&Look>| look.map_or_else(String::new, |look| perplexities(&look.validation));
+    format!(
+        "{steps} steps in {elapsed_s:.0} s; perplexity before: {}; after: {}\nmerged and trained logits differ by at most {:.1e} \
+         (accepted: {:.1e})",
+        look(curve.first()),
+        look(curve.last()),
+        file.identity_max_abs_diff,
+        file.identity_tolerance
+    )
+}

@@ -1,0 +1,157 @@
+//! A super-network made of another one by training: the same layout, other weights, and a record of how they came about.
+
+use crate::{
+    Error, Network, SUPERNET_FILE, SuperNetwork, SuperNetworkFile, checkpoint_sha256,
+    prepare::{IDENTITY_TOKENS, identity},
+};
+use candle_core::{DType, Device, Tensor};
+use edgewise_onnx::{ElementType, Source, TensorView, Weights, tensors};
+use safetensors::{Dtype, View};
+use serde::{Deserialize, Serialize};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+/// The log of a fine-tuning, beside the weights that came of it.
+pub const FINETUNE_LOG: &str = "finetune.jsonl";
+
+/// How fine-tuned weights came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finetuned {
+    /// The `source.sha256` of the super-network that was trained.
+    pub parent_sha256: String,
+    /// Every setting that the result depends on.
+    pub settings: serde_json::Value,
+    /// SHA-256 of the training data.
+    pub data_sha256: String,
+    /// Updates of the weights.
+    pub steps: u64,
+    /// Tokens that the full network was trained on; each sub-network saw as many.
+    pub tokens: u64,
+}
+
+/// A tensor on its way into a file.
+enum Written<'a> {
+    /// As it was trained.
+    Trained(Tensor),
+    /// As it lies in the parent's file.
+    Kept(TensorView<'a>),
+}
+
+impl View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Trained(_) => Dtype::F32,
+            Self::Kept(view) => match view.element {
+                ElementType::F32 => Dtype::F32,
+                ElementType::F16 => Dtype::F16,
+                ElementType::Bf16 => Dtype::BF16,
+            },
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Trained(tensor) => tensor.dims(),
+            Self::Kept(view) => view.shape,
+        }
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Trained(tensor) => View::data(tensor),
+            Self::Kept(view) => view.bytes.into(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        match self {
+            Self::Trained(tensor) => tensor.elem_count() * DType::F32.size_in_bytes(),
+            Self::Kept(view) => view.bytes.len(),
+        }
+    }
+}
+
+impl SuperNetwork {
+    /// Merges what was trained of `network`, which was loaded from here, and writes the result into `folder`, which must not
+    /// exist and appears whole or not at all. Trained tensors are written in single precision, the others bit for bit.
+    ///
+    /// The merged network must compute what the network with its adapters computes; `supernet.json` says how exactly it does,
+    /// and its scores stay those of the parent, whose order the weights keep.
+    ///
+    /// # Errors
+    /// [`Error::Identity`], [`Error::Io`], [`Error::NotFinite`].
+    pub fn write_finetuned(
+        &self,
+        network: &mut Network,
+        record: Finetuned,
+        log: &[u8],
+        folder: &Path,
+    ) -> Result<SuperNetworkFile, Error> {
+        let vocabulary = self.config().vocab_size as u64;
+        let count = IDENTITY_TOKENS.min(network.positions()) as u64;
+        let sample: Vec<u32> = (0..count).map(|i| ((i * 7919 + 13) * 31 % vocabulary) as u32).collect();
+        let logits = |network: &Network| network.logits(&network.hidden(&self.full(), &sample, None)?);
+        let reference = logits(network)?.detach();
+        let changed: BTreeSet<String> = network.merge()?.into_iter().collect();
+        let (difference, tolerance) = identity(&reference, &logits(network)?)?;
+
+        let mut trained = BTreeMap::new();
+        network.for_each_tensor(&mut |name, tensor| {
+            if changed.contains(&name) {
+                trained.insert(name, tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?);
+            }
+            Ok(())
+        })?;
+        let mut all = Vec::new();
+        for (name, _) in tensors(self.config()) {
+            let written = match trained.remove(&name) {
+                Some(tensor) => {
+                    let count = tensor.flatten_all()?.to_vec1::<f32>()?.iter().filter(|v| !v.is_finite()).count();
+                    if count > 0 {
+                        return Err(Error::NotFinite { name, count });
+                    }
+                    Written::Trained(tensor)
+                }
+                None => Written::Kept(self.weights.tensor(&name)?),
+            };
+            all.push((name, written));
+        }
+
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+        let partial = tempfile::Builder::new().prefix(".finetuned-").tempdir_in(parent).map_err(Error::io("make", parent))?;
+        let put = |name: &str, bytes: &[u8]| {
+            let path = partial.path().join(name);
+            std::fs::write(&path, bytes).map_err(Error::io("write", &path))
+        };
+        let path = partial.path().join("model.safetensors");
+        safetensors::serialize_to_file(all, None, &path).map_err(|e| {
+            let source = match e {
+                safetensors::SafeTensorError::IoError(source) => source,
+                other => std::io::Error::other(other.to_string()),
+            };
+            Error::Io { action: "write", path: path.clone(), source }
+        })?;
+        let file = SuperNetworkFile {
+            source: Source { name: self.file.source.name.clone(), sha256: checkpoint_sha256(partial.path())? },
+            identity_max_abs_diff: difference,
+            identity_tolerance: tolerance,
+            finetuned: Some(record),
+            ..self.file.clone()
+        };
+        put("tokenizer.json", &self.tokenizer_json)?;
+        put(FINETUNE_LOG, log)?;
+        put(SUPERNET_FILE, &serde_json::to_vec(&file).expect("plain data serialises"))?;
+        let partial = partial.keep();
+        std::fs::rename(&partial, folder).map_err(|source| {
+            // What is left of a failure is of no use; that it cannot be removed either adds nothing.
+            let _ = std::fs::remove_dir_all(&partial);
+            Error::Io { action: "write", path: folder.to_owned(), source }
+        })?;
+        Ok(file)
+    }
+}
