@@ -125,7 +125,7 @@ fn every_kind_of_training_runs() {
     ] {
         let output = home.path(name);
         let steps = if name == "timed" { "" } else { "--steps 2" };
-        let call = finetune(&home, &model, &output, words).words("--json --sequence 48").words(steps);
+        let call = finetune(&home, &model, &output, words).words("--json --sequence 48 --validate-every 0").words(steps);
         let found = call.arg("--data").arg(&alpaca).arg("--data").arg(&commonsense).run().checked().json();
         assert!(name == "timed" || count(&found, "/steps") == 2, "{name}: {found}");
         assert_eq!(list(&found, "/curve").len(), 2, "{name}: {found}");

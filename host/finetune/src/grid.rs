@@ -64,7 +64,9 @@ mod tests {
             assert_eq!(drawn, draw_from(&grid, 4, group, 3));
             let widths: Vec<u32> = drawn.iter().map(|s| s.width).collect();
             assert!(widths.iter().zip([1..=3, 4..=6, 7..=9]).all(|(w, part)| part.contains(w)), "{widths:?}");
-            widths.iter().for_each(|w| seen[*w as usize - 1] = true);
+            for width in widths {
+                seen[width as usize - 1] = true;
+            }
         }
         assert!(seen.iter().all(|s| *s), "{seen:?}");
         assert_eq!(draw_from(&grid[..1], 4, 0, 3).len(), 1);

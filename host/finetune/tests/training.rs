@@ -90,10 +90,10 @@ fn run(folder: &Path, network: &Network, settings: &Settings, stop: Option<u64>)
         cancel: &cancel,
     };
     train(&run, &mut |event| {
-        if let Event::Step(report) = event {
-            if Some(report.step) == stop {
-                cancel.store(true, Ordering::SeqCst);
-            }
+        if let Event::Step(report) = event
+            && Some(report.step) == stop
+        {
+            cancel.store(true, Ordering::SeqCst);
         }
     })
 }

@@ -124,7 +124,7 @@ fn swiglu_gates() {
 fn a_frozen_projection_passes_the_gradient_on_and_keeps_none() {
     let (x, w) = (random(9, &[4, 6]), random(10, &[8, 10]));
     let part = w.narrow(0, 0, 5).unwrap().narrow(1, 0, 6).unwrap();
-    agree("a corner", &[x.clone()], &|t| frozen_matmul(&t[0], &part), &|t| t[0].matmul(&part.t()?));
+    agree("a corner", std::slice::from_ref(&x), &|t| frozen_matmul(&t[0], &part), &|t| t[0].matmul(&part.t()?));
     let (x, w) = (Var::from_tensor(&x).unwrap(), Var::from_tensor(&part.contiguous().unwrap()).unwrap());
     let grads = frozen_matmul(&x, &w).unwrap().sum_all().unwrap().backward().unwrap();
     assert!(grads.get(&x).is_some() && grads.get(&w).is_none());
@@ -154,11 +154,13 @@ fn cross_entropy_is_the_likelihood() {
     let logits = (random(15, &[5, 37]) * 3.0).unwrap();
     let targets = [0u32, 36, 5, 5, 20];
     let ids = Tensor::new(&targets, &Device::Cpu).unwrap();
-    agree("whole", &[logits.clone()], &|t| cross_entropy(&t[0], &targets), &|t| candle_nn::loss::cross_entropy(&t[0], &ids));
+    agree("whole", std::slice::from_ref(&logits), &|t| cross_entropy(&t[0], &targets), &|t| {
+        candle_nn::loss::cross_entropy(&t[0], &ids)
+    });
     let part = |t: &Tensor| narrowed(t, 30);
     let targets = [0u32, 29, 5, 5, 20];
     let ids = Tensor::new(&targets, &Device::Cpu).unwrap();
-    agree("a view", &[logits.clone()], &|t| cross_entropy(&part(&t[0])?, &targets), &|t| {
+    agree("a view", std::slice::from_ref(&logits), &|t| cross_entropy(&part(&t[0])?, &targets), &|t| {
         candle_nn::loss::cross_entropy(&part(&t[0])?.contiguous()?, &ids)
     });
     assert!(cross_entropy(&logits, &[0, 0, 0, 0, 37]).is_err() && cross_entropy(&logits, &[0]).is_err());
@@ -174,7 +176,7 @@ fn divergences_are_what_they_are_called() {
         for temperature in [0.9, 2.0] {
             agree(
                 &format!("{kind:?} at {temperature}"),
-                &[student.clone()],
+                std::slice::from_ref(&student),
                 &|t| divergence(&t[0], &teacher, kind, temperature),
                 &|t| losses::primitive(&t[0], &teacher, kind, temperature),
             );
