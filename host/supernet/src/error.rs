@@ -87,6 +87,23 @@ pub enum Error {
         /// Largest accepted one.
         tolerance: f32,
     },
+    /// A sequence is longer than the network was loaded for.
+    #[error("a sequence of {found} tokens, the network has positions for {most}")]
+    Positions {
+        /// Tokens of the sequence.
+        found: usize,
+        /// Positions.
+        most: usize,
+    },
+    /// A continuation has no token of its own after its context.
+    #[error("`{continuation}` adds no token to its context")]
+    NoContinuation {
+        /// The continuation.
+        continuation: String,
+    },
+    /// A text was to be scored from its first token on, and the model has no token to stand before it.
+    #[error("the model names no token that begins or ends a text, so the first token of one cannot be scored")]
+    NoPrefix,
     /// The model's own numbers overflow: its logits are not finite.
     #[error("logits are not finite")]
     Logits,
@@ -130,6 +147,9 @@ impl Error {
                 "put the model's tokenizer.json beside its weights; a .gguf file must hold one of a kind that is supported"
             }
             Self::ShortText { .. } => "choose a longer text with --text or --calibration",
+            Self::Positions { .. } => "give a smaller --window or a shorter text",
+            Self::NoContinuation { .. } => "a question of the task has an empty answer; choose another file",
+            Self::NoPrefix => "its config.json lacks bos_token_id and eos_token_id",
             Self::Vocabulary { .. } => "tokenizer.json and the weights do not belong together",
             _ => return None,
         })

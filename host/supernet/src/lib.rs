@@ -3,19 +3,23 @@
 //! Contract: [`Checkpoint::open`] reads what users have (a Hugging Face folder or a GGUF file); [`prepare`] ranks layers,
 //! key/value groups, neurons and width on calibration text and writes the weights sorted, so that every sub-network is a
 //! prefix; [`SuperNetwork`] opens that folder, evaluates sub-networks with candle and gives the weights to the artifact
-//! writer. Nothing here knows a device or a search.
+//! writer; [`Scorer`] says how likely texts are and writes them. Nothing here knows a device or a search.
 
 mod bundled;
 mod checkpoint;
+mod divergence;
 mod error;
 mod gguf;
 mod gguf_header;
 mod hf_config;
 mod importance;
 mod network;
+mod perplexity;
 mod prepare;
 mod probe;
 mod quality;
+mod rows;
+mod scorer;
 mod sort;
 mod supernet;
 mod text;
@@ -23,11 +27,14 @@ mod tokenizer;
 
 pub use bundled::{CALIBRATION_TEXT, HELD_OUT_TEXT, write_demo};
 pub use checkpoint::{Checkpoint, checkpoint_sha256};
+pub use divergence::{Divergence, Reference, evaluate_against};
 pub use error::Error;
 pub use importance::Importance;
-pub use network::{Network, Observer};
+pub use network::{Context, Network, Observer};
+pub use perplexity::{Definition, Passage, PerText, Perplexity, Protocol, perplexity};
 pub use prepare::{Calibration, Prepared, Step, cache_key, prepare};
 pub use quality::{Evaluation, Quality, evaluate};
+pub use scorer::{LogLikelihood, Scorer};
 pub use supernet::{SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetwork, SuperNetworkFile, open_artifact};
 pub use text::{Text, TextStream, Windows};
 pub use tokenizer::open_tokenizer;

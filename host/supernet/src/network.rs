@@ -3,6 +3,10 @@
 //! Rows of activations are tokens of one sequence, `[tokens, features]`; there is no batch, because for long sequences a
 //! batch only materialises larger scores.
 
+mod context;
+
+pub use context::Context;
+
 use crate::Error;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
