@@ -6,7 +6,7 @@ use crate::{
 };
 use edgewise_onnx::{ArtifactWriter, MappedWeights, SubNetwork};
 use edgewise_search::{Candidate, Quality};
-use edgewise_supernet::{Error, Evaluation, Network, evaluate};
+use edgewise_supernet::{Error, Evaluation, Network, Reference, evaluate, evaluate_against};
 use std::{path::PathBuf, time::Instant};
 
 /// The sub-network that a candidate describes.
@@ -25,6 +25,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) artifacts: &'a ArtifactWriter<'a, MappedWeights>,
     pub(crate) freight: &'a Freight<'a>,
     pub(crate) evaluation: &'a Evaluation,
+    /// The full network on the same text, where the divergence from it is asked for.
+    pub(crate) reference: Option<Reference>,
     /// Artifacts live here only as long as they are needed.
     pub(crate) folder: PathBuf,
 }
@@ -54,8 +56,8 @@ impl Evaluator<'_> {
         let begun = Instant::now();
         let mut out = Evaluated { quality: None, shipment: None, evaluate_s: 0.0, export_s: 0.0 };
         if wanted.quality {
-            match evaluate(self.network, &sub, self.evaluation) {
-                Ok(q) => out.quality = Some(Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens as u64 }),
+            match self.quality(&sub) {
+                Ok(quality) => out.quality = Some(quality),
                 // Cut too deep, a network may overflow: that is what this candidate is like.
                 Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
                 Err(error) => return Err(error.into()),
@@ -83,6 +85,17 @@ impl Evaluator<'_> {
             out.export_s = begun.elapsed().as_secs_f64();
         }
         Ok(Ok(out))
+    }
+
+    fn quality(&self, sub: &SubNetwork) -> Result<Quality, Error> {
+        let (quality, kl) = match &self.reference {
+            None => (evaluate(self.network, sub, self.evaluation)?, None),
+            Some(reference) => {
+                let (quality, divergence) = evaluate_against(self.network, sub, self.evaluation, reference)?;
+                (quality, Some(divergence.kl))
+            }
+        };
+        Ok(Quality { perplexity: quality.perplexity, nll: quality.nll, tokens: quality.tokens as u64, kl })
     }
 
     /// Removes a candidate's artifact; devices keep theirs.
