@@ -113,12 +113,18 @@ pub(crate) fn evaluation(
     windows: Windows,
 ) -> Result<Evaluation, Failure> {
     let text = Text::encode(tokenizer, text, config.vocab_size)?;
-    if windows.length > config.max_positions {
+    check_window(config, windows.length)?;
+    Ok(Evaluation { text, windows })
+}
+
+/// Refuses windows that are longer than what the model was made for.
+pub(crate) fn check_window(config: &edgewise_onnx::ModelConfig, length: usize) -> Result<(), Failure> {
+    if length > config.max_positions {
         return Err(Failure::usage(format!(
-            "windows of {} tokens are longer than the model's {} positions",
-            windows.length, config.max_positions
+            "windows of {length} tokens are longer than the model's {} positions",
+            config.max_positions
         ))
         .hint("give a smaller --window"));
     }
-    Ok(Evaluation { text, windows })
+    Ok(())
 }
