@@ -31,7 +31,9 @@ impl<'a> Examples<'a> {
         }
         if same_file || !task.takes_first_examples() {
             let mut draw = Draw::new(seed, Stream::Examples);
-            by_subject.values_mut().for_each(|pool| draw.shuffle(pool));
+            for pool in by_subject.values_mut() {
+                draw.shuffle(pool);
+            }
         }
         Self { path: table.path(), by_subject, same_file }
     }
