@@ -129,6 +129,13 @@ impl From<edgewise_finetune::Error> for Failure {
     }
 }
 
+impl From<edgewise_tasks::Error> for Failure {
+    fn from(error: edgewise_tasks::Error) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self::of(exit_code::USAGE, &error, hint)
+    }
+}
+
 impl From<edgewise_targets::Error> for Failure {
     fn from(error: edgewise_targets::Error) -> Self {
         Self::of(exit_code::USAGE, &error, None)

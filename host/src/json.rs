@@ -143,6 +143,9 @@ struct Quality {
     perplexity: f64,
     nll: f64,
     tokens: u64,
+    /// Where it was asked for as an objective or a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl: Option<f64>,
 }
 
 /// A device's result: all its trials of a candidate together.
@@ -304,7 +307,7 @@ impl CandidateDocument {
             artifact_sha256: record.artifact.as_ref().map(|a| a.sha256.clone()),
             status,
             error: failure.map(|f| f.message.clone()),
-            quality: record.quality.map(|q| Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens }),
+            quality: record.quality.map(|q| Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens, kl: q.kl }),
             measurements,
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::{exit_code, failure::Failure, home::Home, ui::Printer, ui::Progress};
 use edgewise_supernet::{
-    CALIBRATION_TEXT, Calibration, Checkpoint, Evaluation, HELD_OUT_TEXT, Method, Ranking, Step, SuperNetwork, Text, Windows,
-    cache_key, prepare, write_demo,
+    CALIBRATION_TEXT, Calibration, Checkpoint, Evaluation, HELD_OUT_TEXT, Method, Ranking, Step, SuperNetwork, Text,
+    UnknownRanking, Windows, cache_key, prepare, write_demo,
 };
 use std::{
     collections::BTreeMap,
@@ -99,6 +99,20 @@ pub(crate) fn open(model: &str, calibration: Option<&Path>, home: &Home, printer
     }
 }
 
+/// Opens the super-network that a candidate is cut from: of the order it names, or the model's own.
+pub(crate) fn open_in_order(
+    model: &str,
+    order: Option<&str>,
+    calibration: Option<&Path>,
+    home: &Home,
+    printer: Printer,
+) -> Result<SuperNetwork, Failure> {
+    let Some(order) = order else { return open(model, calibration, home, printer) };
+    let ranking = order.parse().map_err(|e: UnknownRanking| Failure::usage(e.to_string()))?;
+    let mut sorted = open_sorted(model, &[ranking], calibration, home, printer)?;
+    sorted.remove(order).ok_or_else(|| Failure::new(exit_code::BUG, "nothing was prepared"))
+}
+
 /// Opens a model sorted by each of these rankings; a prepared super-network is the checkpoint of the others.
 pub(crate) fn open_sorted(
     model: &str,
@@ -153,12 +167,18 @@ pub(crate) fn evaluation(
     windows: Windows,
 ) -> Result<Evaluation, Failure> {
     let text = Text::encode(tokenizer, text, config.vocab_size)?;
-    if windows.length > config.max_positions {
+    check_window(config, windows.length)?;
+    Ok(Evaluation { text, windows })
+}
+
+/// Refuses windows that are longer than what the model was made for.
+pub(crate) fn check_window(config: &edgewise_onnx::ModelConfig, length: usize) -> Result<(), Failure> {
+    if length > config.max_positions {
         return Err(Failure::usage(format!(
-            "windows of {} tokens are longer than the model's {} positions",
-            windows.length, config.max_positions
+            "windows of {length} tokens are longer than the model's {} positions",
+            config.max_positions
         ))
         .hint("give a smaller --window"));
     }
-    Ok(Evaluation { text, windows })
+    Ok(())
 }

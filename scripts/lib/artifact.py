@@ -74,8 +74,8 @@ class Decoder:
         self.past = self.empty
         self.depth = 0
 
-    def step(self, ids):
-        """Appends ``ids`` to the context and returns the most likely next id."""
+    def last_logits(self, ids):
+        """Appends ``ids`` to the context and returns the logits of what may follow."""
         count = len(ids)
         feeds = {node.name: value for node, value in zip(self.caches, self.past)}
         feeds["input_ids"] = self._value(np.array([ids], np.int64))
@@ -88,7 +88,11 @@ class Decoder:
         results = self.session.run_with_ort_values(self.outputs, feeds)
         self.past = [results[at] for at in self.present_at]
         self.depth += count
-        return int(results[self.logits_at].numpy()[0, -1].argmax())
+        return results[self.logits_at].numpy()[0, -1]
+
+    def step(self, ids):
+        """Appends ``ids`` to the context and returns the most likely next id."""
+        return int(self.last_logits(ids).argmax())
 
     def timed_step(self, ids):
         """Like `step`; returns (next id, milliseconds)."""

@@ -8,6 +8,8 @@ pub const ONNX_RUNTIME: &str = "ORT_DYLIB_PATH";
 pub const SMOLLM2: &str = "EDGEWISE_TEST_SMOLLM2";
 /// Variable that names Debian Policy as text; `scripts/fetch-policy-text` prints its path.
 pub const POLICY_TEXT: &str = "EDGEWISE_TEST_POLICY";
+/// Variable that names MMLU's questions; `scripts/fetch-mmlu` prints their path.
+pub const MMLU: &str = "EDGEWISE_TEST_MMLU";
 /// Variable that allows tests to fetch from the Python package index.
 pub const PACKAGE_INDEX: &str = "EDGEWISE_TEST_INDEX";
 /// Variable that names a folder of agents that `scripts/build-agents` made.

@@ -20,7 +20,7 @@ mod tmpfs;
 pub use checkpoint::{Checkpoint, Edit, demo_folder, variant_config};
 pub use edgewise_search::Trial;
 pub use fixture::{
-    AGENTS, CHROMIUM, FAKE_CLOCK, ONNX_RUNTIME, ONNX_RUNTIME_AARCH64, PACKAGE_INDEX, POLICY_TEXT, SMOLLM2, SYSROOT_AARCH64,
+    AGENTS, CHROMIUM, FAKE_CLOCK, MMLU, ONNX_RUNTIME, ONNX_RUNTIME_AARCH64, PACKAGE_INDEX, POLICY_TEXT, SMOLLM2, SYSROOT_AARCH64,
     file_from, folder_from, skip, tool,
 };
 pub use gguf::{write_gguf, write_gguf_with_a_bad_merge};

@@ -5,6 +5,9 @@ use crate::{
     pareto::{PointError, check, front, lexicographic},
 };
 
+/// How many times the baseline's perplexity a candidate may have to be of use.
+const WORST_RATIO: f64 = 4.0;
+
 /// The exact volume dominated by `points` and bounded by `reference`, all minimised. Points that are not better than the
 /// reference in every coordinate add nothing; duplicates change nothing.
 ///
@@ -25,14 +28,20 @@ pub fn hypervolume<P: AsRef<[f64]>>(points: &[P], reference: &[f64]) -> Result<f
     Ok(volume(inside.map(<[f64]>::to_vec).collect(), reference))
 }
 
-/// The reference point of a study: 4 × the baseline's perplexity and 1.1 × the baseline's value of every other objective.
+/// The reference point of a study: 4 × the baseline's perplexity, which is a divergence of ln 4, and 1.1 × the baseline's value of
+/// every other objective.
 ///
 /// It depends on the baseline alone, never on what the search found: the figure can be recomputed from the study, does not move
 /// while the study grows, and two studies with the same baseline can be compared. A candidate that costs more than the full
 /// network plus noise, or that quadruples its perplexity, is of no use to anyone and counts nothing.
 pub fn reference_point(objectives: &[Objective], baseline: &[f64]) -> Vec<f64> {
-    let factor = |o: &Objective| if *o == Objective::Perplexity { 4.0 } else { 1.1 };
-    objectives.iter().zip(baseline).map(|(o, value)| factor(o) * value).collect()
+    let limit = |(objective, value): (&Objective, &f64)| match objective {
+        Objective::Perplexity => WORST_RATIO * value,
+        // The full network diverges from itself by nothing, of which there is no multiple.
+        Objective::Kl => value + WORST_RATIO.ln(),
+        _ => 1.1 * value,
+    };
+    objectives.iter().zip(baseline).map(limit).collect()
 }
 
 fn volume(points: Vec<Vec<f64>>, reference: &[f64]) -> f64 {
@@ -211,6 +220,7 @@ mod tests {
     fn the_reference_depends_on_the_baseline_alone() {
         let objectives = [Objective::Perplexity, Objective::TpotMs];
         assert_eq!(reference_point(&objectives, &[6.0, 10.0]), [24.0, 11.0]);
+        assert_eq!(reference_point(&[Objective::Kl], &[0.0]), [4f64.ln()]);
     }
 
     proptest! {

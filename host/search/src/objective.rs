@@ -10,6 +10,8 @@ use std::{fmt, str::FromStr};
 pub enum Objective {
     /// Perplexity on the held-out text.
     Perplexity,
+    /// Mean divergence of the next token's distribution from the full network's on the held-out text, in nats.
+    Kl,
     /// Time to the first token, in milliseconds.
     TtftMs,
     /// Time per output token after the first, in milliseconds.
@@ -44,13 +46,14 @@ pub enum ObjectiveError {
 
 impl Objective {
     /// Every objective, in the order they are listed for people.
-    pub const ALL: [Self; 6] =
-        [Self::Perplexity, Self::TtftMs, Self::TpotMs, Self::LatencyMs, Self::PeakRssBytes, Self::Parameters];
+    pub const ALL: [Self; 7] =
+        [Self::Perplexity, Self::Kl, Self::TtftMs, Self::TpotMs, Self::LatencyMs, Self::PeakRssBytes, Self::Parameters];
 
     /// The name on the command line and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Perplexity => "perplexity",
+            Self::Kl => "kl",
             Self::TtftMs => "ttft_ms",
             Self::TpotMs => "tpot_ms",
             Self::LatencyMs => "latency_ms",
@@ -118,6 +121,6 @@ mod tests {
         assert_eq!(parse_objectives("tpot_ms").unwrap_err().to_string(), "a search needs at least two objectives, not 1");
         assert_eq!(parse_objectives("tpot_ms,tpot_ms").unwrap_err().to_string(), "objective `tpot_ms` is given twice");
         let unknown = parse_objectives("perplexity,speed").unwrap_err().to_string();
-        assert!(unknown.starts_with("unknown objective `speed`: known are `perplexity`, `ttft_ms`"), "{unknown}");
+        assert!(unknown.starts_with("unknown objective `speed`: known are `perplexity`, `kl`, `ttft_ms`"), "{unknown}");
     }
 }

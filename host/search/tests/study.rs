@@ -59,7 +59,7 @@ fn gap(device: &str, block: u32, seat: u32) -> Gap {
 }
 
 fn quality() -> Quality {
-    Quality { perplexity: 6.143_1, nll: 1.815_33, tokens: 2044 }
+    Quality { perplexity: 6.143_1, nll: 1.815_33, tokens: 2044, kl: None }
 }
 
 fn temporary() -> (tempfile::TempDir, PathBuf) {
@@ -130,10 +130,10 @@ fn numbers_come_back_to_the_last_bit() {
     let values = [6.899_999_999_999_999_5, 1.005_407_148_007_303_7, 15.333_247_061_659_508, 17.681_484_7e-7];
     for (n, perplexity) in (0u32..).zip(values) {
         let id = study.propose(&candidate(n + 1), &Origin::search(n)).unwrap();
-        study.store_quality(&id, &Quality { perplexity, nll: perplexity / 3.0, tokens: 1 }).unwrap();
+        study.store_quality(&id, &Quality { perplexity, nll: perplexity / 3.0, tokens: 1, kl: None }).unwrap();
     }
     for (record, perplexity) in study.records().unwrap().iter().zip(values) {
-        assert_eq!(record.quality, Some(Quality { perplexity, nll: perplexity / 3.0, tokens: 1 }));
+        assert_eq!(record.quality, Some(Quality { perplexity, nll: perplexity / 3.0, tokens: 1, kl: None }));
     }
 }
 

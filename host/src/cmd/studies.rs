@@ -2,7 +2,7 @@
 
 use crate::{cli::Context, exit_code, failure::Failure, model, view::View};
 use edgewise_search::{Record, SqliteStudy};
-use edgewise_supernet::{SuperNetwork, UnknownRanking};
+use edgewise_supernet::SuperNetwork;
 use std::path::{Path, PathBuf};
 
 /// A study opened for reading.
@@ -61,9 +61,9 @@ impl Study {
             )
             .hint("put the model back that was there"));
         }
-        let Some(order) = &record.candidate.order else { return Ok(opened) };
-        let ranking = order.parse().map_err(|e: UnknownRanking| Failure::new(exit_code::STUDY, e.to_string()))?;
-        let mut sorted = model::open_sorted(self.view.detail("model"), &[ranking], calibration, &context.home, context.printer)?;
-        sorted.remove(order).ok_or_else(|| Failure::new(exit_code::BUG, "nothing was prepared"))
+        match record.candidate.order.as_deref() {
+            None => Ok(opened),
+            order => model::open_in_order(self.view.detail("model"), order, calibration, &context.home, context.printer),
+        }
     }
 }

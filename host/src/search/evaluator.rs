@@ -7,7 +7,7 @@ use crate::{
 };
 use edgewise_onnx::{ArtifactWriter, MappedWeights, SubNetwork};
 use edgewise_search::{Candidate, Quality};
-use edgewise_supernet::{Error, Evaluation, Network, SuperNetwork, evaluate};
+use edgewise_supernet::{Error, Evaluation, Network, Reference, SuperNetwork, evaluate, evaluate_against};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -35,6 +35,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) loaded: Mutex<Option<(String, Network)>>,
     pub(crate) freights: &'a Freights<'a>,
     pub(crate) evaluation: &'a Evaluation,
+    /// The full network on the same text, where the divergence from it is asked for.
+    pub(crate) reference: Option<Reference>,
     /// Artifacts live here only as long as they are needed.
     pub(crate) folder: PathBuf,
 }
@@ -95,8 +97,8 @@ impl Evaluator<'_> {
         let begun = Instant::now();
         let mut out = Evaluated { quality: None, shipment: None, evaluate_s: 0.0, export_s: 0.0 };
         if wanted.quality {
-            match evaluate(network, &sub, self.evaluation) {
-                Ok(q) => out.quality = Some(Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens as u64 }),
+            match self.quality(network, &sub) {
+                Ok(quality) => out.quality = Some(quality),
                 // Cut too deep, a network may overflow: that is what this candidate is like.
                 Err(Error::Logits) => return Ok(Err("logits are not finite".into())),
                 Err(error) => return Err(error.into()),
@@ -127,6 +129,17 @@ impl Evaluator<'_> {
             out.export_s = begun.elapsed().as_secs_f64();
         }
         Ok(Ok(out))
+    }
+
+    fn quality(&self, network: &Network, sub: &SubNetwork) -> Result<Quality, Error> {
+        let (quality, kl) = match &self.reference {
+            None => (evaluate(network, sub, self.evaluation)?, None),
+            Some(reference) => {
+                let (quality, divergence) = evaluate_against(network, sub, self.evaluation, reference)?;
+                (quality, Some(divergence.kl))
+            }
+        };
+        Ok(Quality { perplexity: quality.perplexity, nll: quality.nll, tokens: quality.tokens as u64, kl })
     }
 
     /// Removes a candidate's artifact; devices keep theirs.

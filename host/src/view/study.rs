@@ -140,6 +140,7 @@ fn value_of(workload: WorkloadSpec, record: &Record, trials: &[&Trial], objectiv
     let median = |of: &dyn Fn(&Trial) -> f64| median(trials.iter().map(|t| of(t)).collect());
     match objective {
         Objective::Perplexity => record.quality.map(|q| q.perplexity),
+        Objective::Kl => record.quality.and_then(|q| q.kl),
         Objective::Parameters => record.artifact.as_ref().map(|a| a.parameters as f64),
         Objective::TtftMs => median(&|t| t.ttft_ms.median),
         Objective::TpotMs => median(&|t| t.tpot_ms.median),

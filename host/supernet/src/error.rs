@@ -90,6 +90,23 @@ pub enum Error {
     /// Settings of a training that cannot be.
     #[error("cannot be trained: {0}")]
     Trainable(String),
+    /// A sequence is longer than the network was loaded for.
+    #[error("a sequence of {found} tokens, the network has positions for {most}")]
+    Positions {
+        /// Tokens of the sequence.
+        found: usize,
+        /// Positions.
+        most: usize,
+    },
+    /// A continuation has no token of its own after its context.
+    #[error("`{continuation}` adds no token to its context")]
+    NoContinuation {
+        /// The continuation.
+        continuation: String,
+    },
+    /// A text was to be scored from its first token on, and the model has no token to stand before it.
+    #[error("the model names no token that begins or ends a text, so the first token of one cannot be scored")]
+    NoPrefix,
     /// The model's own numbers overflow: its logits are not finite.
     #[error("logits are not finite")]
     Logits,
@@ -134,6 +151,9 @@ impl Error {
             }
             Self::ShortText { .. } => "choose a longer text with --text or --calibration",
             Self::Trainable(_) => "choose other settings for what is trained",
+            Self::Positions { .. } => "give a smaller --window or a shorter text",
+            Self::NoContinuation { .. } => "a question of the task has an empty answer; choose another file",
+            Self::NoPrefix => "its config.json lacks bos_token_id and eos_token_id",
             Self::Vocabulary { .. } => "tokenizer.json and the weights do not belong together",
             _ => return None,
         })

@@ -4,6 +4,10 @@
 //! Rows of activations are tokens of one sequence, `[tokens, features]`; there is no batch, because for long sequences a
 //! batch only materialises larger scores.
 
+mod context;
+
+pub use context::Context;
+
 use crate::{
     Error, Projection,
     linear::{Linear, Pass, matmul},
@@ -288,11 +292,6 @@ impl Network {
         let matrix = self.output.as_ref().unwrap_or(&self.embedding);
         let matrix = if hidden.track_op() { matrix.clone() } else { matrix.detach() };
         Ok(matmul(hidden, &matrix.narrow(1, 0, hidden.dim(D::Minus1)?)?)?)
-    }
-
-    /// Longest sequence that it was loaded for, in tokens.
-    pub(crate) fn positions(&self) -> usize {
-        self.cos.dims()[0]
     }
 
     /// Causal attention up to the output projection, `[tokens, width] -> [tokens, heads * head_dim]`.

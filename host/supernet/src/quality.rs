@@ -1,13 +1,8 @@
-//! Perplexity on held-out text.
+//! Perplexity on held-out text, as the search sees it; other definitions are in [`crate::perplexity`].
 
-use crate::{Error, Network, Text, Windows, ops::log_sum_exp};
-use candle_core::{DType, Device, Storage, Tensor};
+use crate::{Error, Network, Text, Windows, ops::log_sum_exp, rows::map_rows};
 use edgewise_onnx::SubNetwork;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-
-/// Rows of logits that exist at one time.
-const ROWS: usize = 128;
 
 /// What to evaluate on.
 #[derive(Debug, Clone)]
@@ -29,6 +24,17 @@ pub struct Quality {
     pub tokens: usize,
 }
 
+impl Quality {
+    /// Of the sum of negative log-likelihoods over some tokens.
+    ///
+    /// # Errors
+    /// [`Error::Logits`] if it is not finite.
+    pub(crate) fn of(total: f64, tokens: usize) -> Result<Self, Error> {
+        let nll = total / tokens as f64;
+        if nll.is_finite() { Ok(Self { perplexity: nll.exp(), nll, tokens }) } else { Err(Error::Logits) }
+    }
+}
+
 /// Scores every token but the first of each window.
 ///
 /// # Errors
@@ -38,29 +44,15 @@ pub fn evaluate(network: &Network, sub: &SubNetwork, on: &Evaluation) -> Result<
     for window in on.text.windows(on.windows)? {
         let hidden = network.hidden(sub, &window[..window.len() - 1], None)?;
         let targets = &window[1..];
-        for (block, targets) in targets.chunks(ROWS).enumerate() {
-            let rows = hidden.narrow(0, block * ROWS, targets.len())?;
-            total += negative_log_likelihood(&network.logits(&rows)?, targets)?;
-        }
+        // A parallel sum would depend in its last bits on how the threads happened to share the work.
+        let each = map_rows(network, &hidden, |row, logits| negative_log_likelihood(logits, targets[row]))?;
+        total += each.iter().sum::<f64>();
         tokens += targets.len();
     }
-    let nll = total / tokens as f64;
-    if !nll.is_finite() {
-        return Err(Error::Logits);
-    }
-    Ok(Quality { perplexity: nll.exp(), nll, tokens })
+    Quality::of(total, tokens)
 }
 
-/// Sum over rows of log-sum-exp minus the target's logit.
-fn negative_log_likelihood(logits: &Tensor, targets: &[u32]) -> Result<f64, Error> {
-    let logits = logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
-    let vocabulary = logits.dim(1)?;
-    let (storage, layout) = logits.storage_and_layout();
-    let Storage::Cpu(cpu) = &*storage else { return Err(Error::Logits) };
-    let start = layout.start_offset();
-    let values = &cpu.as_slice::<f32>()?[start..start + vocabulary * targets.len()];
-    let rows = values.par_chunks_exact(vocabulary).zip(targets);
-    let each: Vec<f64> = rows.map(|(row, &target)| log_sum_exp(row, 1.0) - f64::from(row[target as usize])).collect();
-    // A parallel sum would depend in its last bits on how the threads happened to share the work.
-    Ok(each.iter().sum())
+/// Of a token, given the logits in its place.
+pub(crate) fn negative_log_likelihood(logits: &[f32], token: u32) -> f64 {
+    log_sum_exp(logits, 1.0) - f64::from(logits[token as usize])
 }

@@ -1,6 +1,7 @@
 //! Texts as tokens, and windows of them.
 
 use crate::Error;
+use edgewise_onnx::ModelConfig;
 use sha2::{Digest, Sha256};
 use tokenizers::{
     DecodeStream, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer,
@@ -30,11 +31,7 @@ impl Text {
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer fails on it, [`Error::Vocabulary`] if it gives tokens outside the model.
     pub fn encode(tokenizer: &Tokenizer, text: &str, vocabulary: usize) -> Result<Self, Error> {
-        let encoding = tokenizer.encode_fast(text, true).map_err(|e| failed(&e))?;
-        let tokens = encoding.get_ids().to_vec();
-        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocabulary) {
-            return Err(Error::Vocabulary { token, vocabulary });
-        }
+        let tokens = encode(tokenizer, text, vocabulary)?;
         Ok(Self { sha256: hex::encode(Sha256::digest(text.as_bytes())), tokens })
     }
 
@@ -97,6 +94,26 @@ impl<'a> TextStream<'a> {
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Error {
+/// The tokens of a text, with whatever the tokenizer itself puts around them.
+pub(crate) fn encode(tokenizer: &Tokenizer, text: &str, vocabulary: usize) -> Result<Vec<u32>, Error> {
+    let encoding = tokenizer.encode_fast(text, true).map_err(|e| failed(&e))?;
+    within(encoding.get_ids(), vocabulary).map(<[u32]>::to_vec)
+}
+
+/// What stands before the first token of a text that is scored from its beginning: the token that begins a text, or else the one
+/// that ends it.
+pub(crate) fn prefix_token(config: &ModelConfig) -> Option<u32> {
+    config.bos_token.or_else(|| config.eos_tokens.first().copied())
+}
+
+/// Tokens that are all of the model's vocabulary.
+pub(crate) fn within(tokens: &[u32], vocabulary: usize) -> Result<&[u32], Error> {
+    match tokens.iter().find(|&&t| t as usize >= vocabulary) {
+        Some(&token) => Err(Error::Vocabulary { token, vocabulary }),
+        None => Ok(tokens),
+    }
+}
+
+pub(crate) fn failed(error: &dyn std::fmt::Display) -> Error {
     Error::Tokenizer { path: "this model".into(), reason: error.to_string() }
 }

@@ -247,7 +247,8 @@ impl StudyStore for SqliteStudy {
     }
 
     fn store_quality(&mut self, id: &str, quality: &Quality) -> Result<(), Error> {
-        finite(id, "the quality", quality.perplexity.is_finite() && quality.nll.is_finite())?;
+        let numbers = [Some(quality.perplexity), Some(quality.nll), quality.kl];
+        finite(id, "the quality", numbers.iter().flatten().all(|x| x.is_finite()))?;
         let json = self.json(quality)?;
         self.insert(id, "the quality", "INSERT INTO quality (id, json) VALUES (?1, ?2)", [id, &json])?;
         self.release(id, None)

@@ -95,6 +95,9 @@ pub struct Quality {
     pub nll: f64,
     /// Number of scored tokens.
     pub tokens: u64,
+    /// Mean divergence of the next token from the full network, in nats, where the study asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
 }
 
 /// What a candidate was exported to.

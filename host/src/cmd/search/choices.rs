@@ -40,10 +40,9 @@ impl Args {
             return Ok(None);
         }
         let found = parse_objectives(&self.objective.join(",")).map_err(|e| Failure::usage(e.to_string()))?;
-        if !found.contains(&Objective::Perplexity) {
-            return Err(
-                Failure::usage("perplexity must be among the objectives").hint("for example: --objective perplexity,tpot_ms")
-            );
+        if !found.iter().any(|objective| matches!(objective, Objective::Perplexity | Objective::Kl)) {
+            return Err(Failure::usage("perplexity or kl must be among the objectives")
+                .hint("for example: --objective perplexity,tpot_ms"));
         }
         Ok(Some(found))
     }

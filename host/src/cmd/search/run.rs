@@ -21,7 +21,7 @@ use crate::{
 };
 use edgewise_protocol::{Context as Lengths, Form, Runtime};
 use edgewise_search::{Candidate, LEAST_TRIALS, Objective, ParameterCount, Rules, Settings, SqliteStudy, StudyStore, sampler};
-use edgewise_supernet::Windows;
+use edgewise_supernet::{Evaluation, Network, Reference, SuperNetwork, Windows};
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -121,6 +121,7 @@ impl Args {
             loaded: Mutex::default(),
             freights: &freights,
             evaluation: &evaluation,
+            reference: reference(&settings, &network, supernet, &evaluation)?,
             folder: scratch.path().to_owned(),
         };
         let explorer = sampler(&settings.sampler, settings.space.clone(), count.clone())?;
@@ -178,11 +179,24 @@ impl Args {
     }
 }
 
+/// What the divergence from the full network is taken from, where it is an objective or a limit.
+fn reference(
+    settings: &Settings,
+    network: &Network,
+    supernet: &SuperNetwork,
+    evaluation: &Evaluation,
+) -> Result<Option<Reference>, Failure> {
+    Ok(if asks_for(settings, Objective::Kl) { Some(Reference::new(network, &supernet.full(), evaluation)?) } else { None })
+}
+
+/// Whether an objective or a limit needs it.
+fn asks_for(settings: &Settings, objective: Objective) -> bool {
+    settings.objectives.contains(&objective) || settings.constraints.iter().any(|c| c.objective == objective)
+}
+
 /// Where memory is an objective or a limit, candidates are screened in the form they ship in: from memory they take more.
 fn screening_form(settings: &Settings) -> Form {
-    let memory = Objective::PeakRssBytes;
-    let asked = settings.objectives.contains(&memory) || settings.constraints.iter().any(|c| c.objective == memory);
-    if asked { Form::Files } else { Form::Memory }
+    if asks_for(settings, Objective::PeakRssBytes) { Form::Files } else { Form::Memory }
 }
 
 /// Runtimes that the baseline decided in an earlier run, by device.
