@@ -1,6 +1,6 @@
 //! `host evaluate` on tasks, by other definitions of perplexity, and against the full network.
 
-use edgewise_supernet::{CALIBRATION_TEXT, Calibration, Checkpoint, SuperNetwork, Text, Windows, prepare};
+use edgewise_supernet::{CALIBRATION_TEXT, Calibration, Checkpoint, Method, SuperNetwork, Text, Windows, prepare};
 use edgewise_tests::{Home, MMLU, SMOLLM2, count, file_from, host, list, measuring, number, skip, text};
 use serde_json::Value;
 use std::{
@@ -127,7 +127,7 @@ fn supernet(model: &Path, folder: &Path) -> SuperNetwork {
     let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, checkpoint.config.vocab_size).expect("it is a text");
     let calibration = Calibration { text, windows: Windows { length: 64, count: 2 } };
     let target = folder.join("supernet");
-    prepare(&checkpoint, &calibration, &target, &mut |_| {}).expect("it can be prepared");
+    prepare(&checkpoint, &calibration, &[(Method::default(), target.as_path())], &mut |_| {}).expect("it can be prepared");
     SuperNetwork::open(&target).expect("it was just written")
 }
 
