@@ -103,6 +103,7 @@ fn ctrl_c_keeps_a_checkpoint() {
         let log = fs::read_to_string(training(&output).join("log.jsonl")).ok()?;
         (log.lines().count() > 3).then_some(())
     });
+    finetune(&home, &model, &output, words).run().fails(2).says(&["another training is at work"]);
     running.signal(libc::SIGINT);
     running.finish().fails_after_output(130).says(&["stopped by the user after", "--resume"]);
     assert!(!output.exists() && fs::read_dir(training(&output)).expect("it is kept").count() >= 2);

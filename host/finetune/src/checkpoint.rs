@@ -24,6 +24,8 @@ use std::{
 
 const SCHEMA: &str = "edgewise.finetune-checkpoint/1";
 const PREFIX: &str = "step-";
+/// What a checkpoint is called while it is written.
+const PARTIAL: &str = ".partial-";
 const STATE_FILE: &str = "state.json";
 const TENSOR_FILE: &str = "state.safetensors";
 /// Checkpoints that are kept.
@@ -86,6 +88,15 @@ fn all(folder: &Path) -> Vec<(u64, PathBuf)> {
     found
 }
 
+/// Removes what a run that was killed left half written; the folder is nobody else's.
+pub(crate) fn clear(folder: &Path) -> Result<(), Error> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(PARTIAL)) {
+        fs::remove_dir_all(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+    }
+    Ok(())
+}
+
 /// The newest checkpoint in a folder, if there is one.
 pub fn newest(folder: &Path) -> Option<PathBuf> {
     all(folder).pop().map(|(_, path)| path)
@@ -111,8 +122,7 @@ pub(crate) fn save(
         tensors.push((format!("first/{name}"), Numbers { shape: shape(), values: first.into() }));
         tensors.push((format!("second/{name}"), Numbers { shape: shape(), values: second.into() }));
     }
-    let partial =
-        tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(Error::io("make a folder in", folder))?;
+    let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(folder).map_err(Error::io("make a folder in", folder))?;
     let path = partial.path().join(TENSOR_FILE);
     safetensors::serialize_to_file(tensors, None, &path).map_err(|e| {
         let source = match e {
@@ -275,5 +285,9 @@ mod tests {
         assert!(load(&identity()).contains("cannot read state.safetensors"));
         fs::write(path.join(STATE_FILE), "{").unwrap();
         assert!(load(&identity()).contains("damaged: state.json"));
+
+        fs::create_dir(folder.path().join(".partial-killed")).unwrap();
+        clear(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the checkpoint stays");
     }
 }

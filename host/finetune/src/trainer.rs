@@ -155,6 +155,7 @@ impl<'a> Gradients<'a> {
 /// Any of [`Error`]; checkpoints that were written before stay.
 pub fn train(run: &Run<'_>, hear: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, Error> {
     run.settings.check()?;
+    checkpoint::clear(run.folder)?;
     let variables = run.network.variables();
     let mut optimiser = AdamW::new(variables, run.settings.weight_decay);
     let mut position = match &run.resume {

@@ -18,6 +18,7 @@ use edgewise_supernet::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
@@ -30,6 +31,8 @@ const GRID_WINDOWS: Windows = Windows { length: 256, count: 2 };
 const GRID_EACH: usize = 8;
 /// Positions that the check of what is written needs.
 const LEAST_POSITIONS: usize = 64;
+/// File of the working folder that a training holds.
+const LOCK: &str = ".lock";
 
 #[derive(serde::Serialize)]
 struct ResultDocument<'a> {
@@ -91,7 +94,7 @@ impl Args {
         let mut network = supernet.network_to(positions, &place)?;
         network.make_trainable(&settings.trainable, settings.seed)?;
         let trained_parameters = network.variables().iter().map(|(_, var)| var.elem_count()).sum();
-        std::fs::create_dir_all(&folder).map_err(|e| Failure::file("make", &folder, &e))?;
+        let _turn = take(&folder)?;
         let grid = match &resumed {
             Some((steps, grid)) => {
                 printer.note(&format!("going on after {steps} steps"));
@@ -258,6 +261,20 @@ fn working_folder(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".training");
     PathBuf::from(name)
+}
+
+/// Makes the working folder, and holds it for as long as what this returns lives: the system lets go of it however the program
+/// ends.
+fn take(folder: &Path) -> Result<File, Failure> {
+    std::fs::create_dir_all(folder).map_err(|e| Failure::file("make", folder, &e))?;
+    let path = folder.join(LOCK);
+    let lock = File::create(&path).map_err(|e| Failure::file("make", &path, &e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Failure::usage(format!("another training is at work in `{}`", folder.display()))
+            .hint("wait for it to end, or give -o a new name")),
+        Err(TryLockError::Error(e)) => Err(Failure::file("lock", &path, &e)),
+    }
 }
 
 /// Adds how to go on, if there is a checkpoint to go on from.
