@@ -173,9 +173,10 @@ fn every_ranking_comes_from_one_pass_and_finds_what_it_looks_for() {
         let supernet = SuperNetwork::open(&made.folder).unwrap();
         assert_eq!((supernet.file.method.as_str(), supernet.file.ranking()), (&*method.to_string(), &*method.parts.to_string()));
         let scores = &supernet.file.importance;
-        // A layer that adds nothing can be dropped at no loss.
-        assert_eq!(supernet.layer_order()[0], 2, "{method}");
-        assert!(scores.layers[2].abs() < 1e-6, "{method}: {:?}", scores.layers);
+        // A layer that adds nothing can be dropped at no loss; what others do to a model that knows nothing is luck.
+        let weights: Vec<f64> = scores.layers.iter().map(|loss| loss.abs()).collect();
+        assert_eq!(order(&weights).last(), Some(&2), "{method}");
+        assert!(weights[2] < 1e-6 && weights[0] > 1e-6, "{method}: {weights:?}");
         let neurons = order(&scores.neurons[0]);
         match method.parts {
             Ranking::Contribution | Ranking::Fluctuation => {

@@ -19,8 +19,8 @@ impl Args {
             if asked { max_length.min(config.max_positions).max(protocol.window) } else { protocol.window }
         })?;
         let Opened { network, sub, tokenizer, parameters } = &opened;
-        model::check_window(network.config(), protocol.window)?;
         let passage = Passage::encode(tokenizer, &text, network.config().vocab_size)?;
+        model::check_window(network.config(), protocol.window)?;
         let found = perplexity(network, sub, &passage, protocol)?;
         let divergence = if self.text.kl { Some(self.divergence(&opened, &text)?) } else { None };
         let tasks = tasks.run(network, sub, tokenizer, max_length, context.printer)?;
