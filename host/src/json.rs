@@ -279,7 +279,7 @@ impl CandidateDocument {
     /// All candidates of a study.
     pub(crate) fn all(view: &View) -> Vec<Self> {
         let intervals = Self::intervals(view);
-        view.shown().map(|record| Self::new(view, record, &intervals)).collect()
+        view.shown().into_iter().map(|record| Self::new(view, record, &intervals)).collect()
     }
 
     /// What intervals are made with, by device.

@@ -12,7 +12,7 @@ pub fn spread_first(points: &[[f64; 2]], from: f64) -> Result<Vec<usize>, PointE
     let mut left = front(points)?;
     // Of points that are equal in both, and for a stable order, the first.
     left.sort_by(|&a, &b| points[b][1].total_cmp(&points[a][1]).then(a.cmp(&b)));
-    left.dedup_by(|a, b| points[*a] == points[*b]);
+    left.dedup_by(|a, b| (0..2).all(|i| points[*a][i].total_cmp(&points[*b][i]).is_eq()));
     let (mut out, mut covered) = (Vec::new(), vec![from]);
     while !left.is_empty() {
         let distance = |place: usize| {

@@ -42,7 +42,7 @@ impl<'a> Recipes<'a> {
             let sizes = |list: &[u32]| list[..count].to_vec();
             Candidate { kv_groups: sizes(&full.kv_groups), mlp: sizes(&full.mlp), layers, ..full }
         };
-        self.ladder((1..order.len()).map(keep).collect())
+        self.ladder(&(1..order.len()).map(keep).collect::<Vec<_>>())
     }
 
     /// The same number of neurons in every layer, in multiples of `step`, and nothing else: those that come first in `order`
@@ -52,7 +52,7 @@ impl<'a> Recipes<'a> {
         let Ok(sizes) = Dimension::new(1, self.space.mlp().largest(), step) else { return Vec::new() };
         let cut =
             |index| Candidate { mlp: vec![sizes.at(index); full.layers.len()], order: order.map(str::to_owned), ..full.clone() };
-        self.ladder((0..sizes.count() - 1).map(cut).collect())
+        self.ladder(&(0..sizes.count() - 1).map(cut).collect::<Vec<_>>())
     }
 
     /// Random sub-networks of the space, by luck alone: the rung's size, and nothing else, is looked at.
@@ -62,7 +62,7 @@ impl<'a> Recipes<'a> {
             rng.set_stream(rung);
             draw_near(self.space, &self.parameters, share * self.full(), &mut rng)
         });
-        self.ladder(draws.collect())
+        self.ladder(&draws.collect::<Vec<_>>())
     }
 
     fn full(&self) -> f64 {
@@ -70,7 +70,7 @@ impl<'a> Recipes<'a> {
     }
 
     /// For every rung the nearest candidate by size, each once, the largest first; rungs that none comes near are left out.
-    fn ladder(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+    fn ladder(&self, candidates: &[Candidate]) -> Vec<Candidate> {
         let full = self.full();
         let share = |c: &Candidate| (self.parameters)(c) as f64 / full;
         let mut out: Vec<Candidate> = Vec::new();

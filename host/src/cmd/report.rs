@@ -64,7 +64,7 @@ fn data(study: &Study) -> Result<ReportData, Failure> {
         workload: Workload { prompt_tokens: view.workload.prompt_tokens, generated_tokens: view.workload.generated_tokens },
         axis: axis(view),
         baseline: baseline.id.clone(),
-        candidates: view.shown().map(|r| candidate(view, r, &intervals)).collect(),
+        candidates: view.shown().into_iter().map(|r| candidate(view, r, &intervals)).collect(),
         devices,
         portability: portability(view),
         method: method(study),

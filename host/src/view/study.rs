@@ -63,9 +63,11 @@ impl View {
         self.of_series(EXPLORE)
     }
 
-    /// What is shown: all that devices measure.
-    pub(crate) fn shown(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter().filter(|r| r.is_measured())
+    /// What is shown: all that devices measure, the search's own candidates in its order and then those of recipes.
+    pub(crate) fn shown(&self) -> Vec<&Record> {
+        let mut out = self.searched();
+        out.extend(self.records.iter().filter(|r| r.is_measured() && !r.is_searched()));
+        out
     }
 
     fn of_series(&self, series: &str) -> Vec<&Record> {

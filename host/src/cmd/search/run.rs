@@ -75,7 +75,7 @@ impl Args {
         let resumed = if path.exists() { Some(SqliteStudy::resume(&path, &settings)?) } else { None };
         let runtimes = resumed.as_ref().map(|s| chosen_runtimes(s)).transpose()?.unwrap_or_default();
         // What was begun with recipes goes on with them.
-        let begun_with = resumed.as_ref().map(|s| s.records()).transpose()?.unwrap_or_default();
+        let begun_with = resumed.as_ref().map(StudyStore::records).transpose()?.unwrap_or_default();
         let names = baselines::named(self.baselines.as_deref(), &begun_with)?;
         let baselines = Baselines::new(&names, &choices, &settings, supernet, count.clone(), context)?;
         let freights = Freights {

@@ -50,12 +50,11 @@ impl Run<'_, '_> {
                     return Ok(());
                 }
             }
-            let candidate = match self.found(&view)? {
-                Some(candidate) => Some(candidate),
-                None => {
-                    let history = view.history(&self.state.members[lead].name).as_of(position.saturating_sub(ahead));
-                    propose(self.of.sampler, settings.seed, &history)?
-                }
+            let candidate = if let Some(candidate) = self.found(&view)? {
+                Some(candidate)
+            } else {
+                let history = view.history(&self.state.members[lead].name).as_of(position.saturating_sub(ahead));
+                propose(self.of.sampler, settings.seed, &history)?
             };
             if let Some(candidate) = candidate {
                 return self.search(candidate);
