@@ -14,7 +14,6 @@ mod clock;
 mod data;
 mod eval;
 mod model;
-mod ops;
 mod optim;
 mod train;
 

@@ -7,10 +7,9 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
+use edgewise_supernet::ops;
 use rand::Rng;
 use serde_json::{Value, json};
-
-use crate::ops::{self, Rope};
 
 /// The sizes of a model.
 #[derive(Clone, Debug)]
@@ -201,7 +200,9 @@ pub(crate) struct Model {
     embedding: Var,
     layers: Vec<Layer>,
     norm: Var,
-    rope: Rope,
+    /// Rotary tables, each `[positions, head_dim / 2]`.
+    cos: Tensor,
+    sin: Tensor,
 }
 
 /// Normal values by Box and Muller's method, from the run's own generator.
@@ -249,8 +250,8 @@ impl Model {
             });
         }
         let norm = ones(width)?;
-        let rope = Rope::new(config.head_dim, config.max_positions, config.rope_theta);
-        Ok(Self { config, embedding, layers, norm, rope })
+        let (cos, sin) = rotary(&config)?;
+        Ok(Self { config, embedding, layers, norm, cos, sin })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -285,14 +286,19 @@ impl Model {
         self.vars().iter().map(|(_, var)| var.elem_count()).sum()
     }
 
-    /// The loss (nats) of each predicted token: `windows` rows of `length + 1` ids, of which every
+    /// The mean loss (nats) of a predicted token: `windows` rows of `length + 1` ids, of which every
     /// id but the first of a row is predicted from those before it in the row.
-    pub(crate) fn losses(&self, windows: &[&[u32]], sub: &SubNet) -> Result<Tensor> {
+    pub(crate) fn loss(&self, windows: &[&[u32]], sub: &SubNet) -> Result<Tensor> {
+        let targets: Vec<u32> = windows.iter().flat_map(|window| &window[1..]).copied().collect();
+        Ok(ops::cross_entropy(&self.logits(windows, sub)?, &targets)?)
+    }
+
+    /// A row of logits for every id but the last of each window.
+    fn logits(&self, windows: &[&[u32]], sub: &SubNet) -> Result<Tensor> {
         let length = windows.first().map_or(0, |window| window.len().saturating_sub(1));
         ensure!(length > 0, "a window needs two tokens or more");
         ensure!(windows.iter().all(|window| window.len() == length + 1), "windows differ in length");
         let inputs: Vec<u32> = windows.iter().flat_map(|window| &window[..length]).copied().collect();
-        let targets: Vec<u32> = windows.iter().flat_map(|window| &window[1..]).copied().collect();
         let ids = Tensor::from_vec(inputs, windows.len() * length, &Device::Cpu)?;
 
         let mut x = self.embedding.index_select(&ids, 0)?.narrow(1, 0, sub.width)?.contiguous()?;
@@ -301,21 +307,25 @@ impl Model {
             x = (&x + self.attention(layer, part, sub.width, &x, windows.len(), length)?)?;
             x = (&x + self.mlp(layer, part, sub.width, &x)?)?;
         }
-        let x = ops::rms_norm(&x, &self.norm.narrow(0, 0, sub.width)?, self.config.eps)?;
-        let logits = x.matmul(&self.embedding.narrow(1, 0, sub.width)?.t()?)?;
-        Ok(ops::nll(&logits, &targets)?)
+        let x = ops::rms_norm(&x, &self.norm.narrow(0, 0, sub.width)?, self.config.eps as f32)?;
+        Ok(x.matmul(&self.embedding.narrow(1, 0, sub.width)?.t()?)?)
     }
 
     fn attention(&self, layer: &Layer, part: &SubLayer, width: usize, x: &Tensor, batch: usize, length: usize) -> Result<Tensor> {
         let (groups, head_dim) = (part.groups, self.config.head_dim);
         let heads = groups * self.config.heads_per_group();
-        let x = ops::rms_norm(x, &layer.input_norm.narrow(0, 0, width)?, self.config.eps)?;
+        let x = ops::rms_norm(x, &layer.input_norm.narrow(0, 0, width)?, self.config.eps as f32)?;
         let project = |weight: &Var, heads: usize| -> Result<Tensor> {
             let y = x.matmul(&prefix(weight, width, heads * head_dim)?)?;
             Ok(y.reshape((batch, length, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
         };
-        let q = self.rope.apply(&project(&layer.q, heads)?)?;
-        let k = self.rope.apply(&project(&layer.k, groups)?)?;
+        let turned = |y: Tensor| -> Result<Tensor> {
+            let heads = y.dim(0)? * y.dim(1)?;
+            let (cos, sin) = (self.cos.narrow(0, 0, length)?, self.sin.narrow(0, 0, length)?);
+            Ok(ops::rope(&y.reshape((heads, length, head_dim))?, &cos, &sin)?.reshape(y.shape())?)
+        };
+        let q = turned(project(&layer.q, heads)?)?;
+        let k = turned(project(&layer.k, groups)?)?;
         let v = project(&layer.v, groups)?;
         // The heads of a group share keys: their rows stand under each other in one product, and
         // row r of it belongs to position r % length, as the causal softmax has it.
@@ -329,11 +339,25 @@ impl Model {
     }
 
     fn mlp(&self, layer: &Layer, part: &SubLayer, width: usize, x: &Tensor) -> Result<Tensor> {
-        let x = ops::rms_norm(x, &layer.post_norm.narrow(0, 0, width)?, self.config.eps)?;
+        let x = ops::rms_norm(x, &layer.post_norm.narrow(0, 0, width)?, self.config.eps as f32)?;
         let gate = x.matmul(&prefix(&layer.gate, width, part.neurons)?)?;
         let up = x.matmul(&prefix(&layer.up, width, part.neurons)?)?;
         Ok(ops::swiglu(&gate, &up)?.matmul(&prefix(&layer.down, part.neurons, width)?)?)
     }
+}
+
+/// The cosine and the sine of every position's angles: dimension `i` turns with `i + head_dim / 2`.
+fn rotary(config: &Config) -> Result<(Tensor, Tensor)> {
+    let (half, positions) = (config.head_dim / 2, config.max_positions);
+    let angle = |at: usize| {
+        let (position, i) = (at / half, at % half);
+        position as f64 / config.rope_theta.powf(2.0 * i as f64 / config.head_dim as f64)
+    };
+    let table = |f: fn(f64) -> f64| {
+        let values: Vec<f32> = (0..positions * half).map(|at| f(angle(at)) as f32).collect();
+        Tensor::from_vec(values, (positions, half), &Device::Cpu)
+    };
+    Ok((table(f64::cos)?, table(f64::sin)?))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ struct Run<'a> {
 }
 
 fn backward(model: &Model, windows: &[&[u32]], sub: &SubNet) -> Result<(f64, GradStore)> {
-    let loss = model.losses(windows, sub)?.mean_all()?;
+    let loss = model.loss(windows, sub)?;
     let value = f64::from(loss.to_scalar::<f32>()?);
     ensure!(value.is_finite(), "the loss is {value}: lower the learning rate");
     Ok((value, loss.backward()?))
