@@ -5,11 +5,9 @@
 
 use crate::{
     candidate::Candidate,
-    sampler::{ParameterCount, draw_near},
+    sampler::{ParameterCount, Strata},
     space::{Dimension, Space},
 };
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 /// The series of the search's own candidates.
 pub const SEARCH: &str = "search";
@@ -57,12 +55,10 @@ impl<'a> Recipes<'a> {
 
     /// Random sub-networks of the space, by luck alone: the rung's size, and nothing else, is looked at.
     pub fn random(&self, seed: u64) -> Vec<Candidate> {
-        let draws = (0_u64..).zip(LADDER).map(|(rung, share)| {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x7265_6369_7065);
-            rng.set_stream(rung);
-            draw_near(self.space, &self.parameters, share * self.full(), &mut rng)
-        });
-        self.ladder(&draws.collect::<Vec<_>>())
+        let strata = Strata::new(self.space.clone(), self.parameters.clone());
+        let smallest = (self.parameters)(&self.space.smallest()) as f64;
+        let place = |rung: f64| (rung * self.full() - smallest) / (self.full() - smallest).max(1.0);
+        self.ladder(&LADDER.map(|rung| strata.at(place(rung), seed)))
     }
 
     fn full(&self) -> f64 {

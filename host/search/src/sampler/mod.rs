@@ -14,5 +14,4 @@ pub use api::{DIAGONAL_LOCAL, NSGA2, ParameterCount, RANDOM, SAMPLERS, Sampler, 
 pub use local::DiagonalLocal;
 pub use nsga2::Nsga2;
 pub use random::Random;
-pub(crate) use random::draw_near;
 pub use strata::Strata;

@@ -25,12 +25,9 @@ const TRIES: usize = 1000;
 /// Configurations looked at before giving up on finding one that was not proposed yet. Far more than any study proposes.
 const ENUMERATE: usize = 100_000;
 
-/// Draws for one place of a ladder: enough that one comes near in size.
-const NEAR_DRAWS: usize = 256;
-
-/// Of many random configurations the one whose parameters are nearest to `target`.
-pub(crate) fn draw_near(space: &Space, parameters: &ParameterCount, target: f64, rng: &mut ChaCha8Rng) -> Candidate {
-    let draws = (0..NEAR_DRAWS).map(|_| {
+/// Of `draws` random configurations the one whose parameters are nearest to `target`.
+pub(super) fn nearest(space: &Space, parameters: &ParameterCount, target: f64, draws: usize, rng: &mut ChaCha8Rng) -> Candidate {
+    let draws = (0..draws).map(|_| {
         let level = rng.random_range(0.0..=1.0);
         draw(space, level, rng)
     });

@@ -1,6 +1,6 @@
 //! Seeded draws spread over sizes, for who trains sub-networks rather than searching them.
 
-use super::{api::ParameterCount, genome::draw};
+use super::{api::ParameterCount, random::nearest};
 use crate::{candidate::Candidate, space::Space};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 /// Draws of which the one nearest to the wanted size is taken.
 const DRAWS: usize = 24;
+/// The same where a single configuration is asked for: enough that one comes near in size.
+const SINGLE_DRAWS: usize = 256;
 /// Draws for each configuration that a bin shall have, before it stays emptier.
 const TRIES: usize = 40;
 
@@ -33,14 +35,14 @@ impl Strata {
         (0..count)
             .map(|part| {
                 let share = (part as f64 + rng.random_range(0.0..1.0)) / count as f64;
-                self.near(share, &mut rng)
+                self.near(share, DRAWS, &mut rng)
             })
             .collect()
     }
 
-    /// The configuration of a few random ones whose size is nearest to `share` of the way from the smallest to the full one.
+    /// The configuration of many random ones whose size is nearest to `share` of the way from the smallest to the full one.
     pub fn at(&self, share: f64, seed: u64) -> Candidate {
-        self.near(share, &mut stream("share", seed, share.to_bits()))
+        self.near(share, SINGLE_DRAWS, &mut stream("share", seed, share.to_bits()))
     }
 
     /// For each of `bins` equal parts of the range of sizes, from the smallest, up to `each` different configurations in it;
@@ -55,7 +57,7 @@ impl Strata {
                         break;
                     }
                     let share = (bin as f64 + rng.random_range(0.0..1.0)) / bins as f64;
-                    let candidate = self.near(share, &mut rng);
+                    let candidate = self.near(share, DRAWS, &mut rng);
                     if self.bin(&candidate, bins) == bin && !found.contains(&candidate) {
                         found.push(candidate);
                     }
@@ -72,18 +74,8 @@ impl Strata {
         ((share * bins as f64) as usize).min(bins - 1)
     }
 
-    fn near(&self, share: f64, rng: &mut ChaCha8Rng) -> Candidate {
-        let target = self.low + share * (self.high - self.low);
-        let mut nearest: Option<(f64, Candidate)> = None;
-        for _ in 0..DRAWS {
-            let level = rng.random_range(0.0..=1.0);
-            let candidate = draw(&self.space, level, rng);
-            let distance = ((self.parameters)(&candidate) as f64 - target).abs();
-            if nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
-                nearest = Some((distance, candidate));
-            }
-        }
-        nearest.map_or_else(|| self.space.full(), |(_, candidate)| candidate)
+    fn near(&self, share: f64, draws: usize, rng: &mut ChaCha8Rng) -> Candidate {
+        nearest(&self.space, &self.parameters, self.low + share * (self.high - self.low), draws, rng)
     }
 }
 
