@@ -2,7 +2,7 @@
 
 use crate::{Document, Error, LossOn};
 use edgewise_onnx::ModelConfig;
-use edgewise_supernet::{Tokenizer, ops::mix};
+use edgewise_supernet::{Tokenizer, encode_bare, ops::mix};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -48,15 +48,7 @@ impl Corpus {
         loss_on: LossOn,
         seed: u64,
     ) -> Result<Self, Error> {
-        let encode = |text: &str| -> Result<Vec<u32>, Error> {
-            let failed = |reason: String| edgewise_supernet::Error::Tokenizer { path: "this model".into(), reason };
-            let encoding = tokenizer.encode_fast(text, false).map_err(|e| failed(e.to_string()))?;
-            let (tokens, vocabulary) = (encoding.get_ids().to_vec(), config.vocab_size);
-            match tokens.iter().find(|&&token| token as usize >= vocabulary) {
-                Some(&token) => Err(edgewise_supernet::Error::Vocabulary { token, vocabulary }.into()),
-                None => Ok(tokens),
-            }
-        };
+        let encode = |text: &str| encode_bare(tokenizer, text, config.vocab_size);
         let encoded = documents
             .par_iter()
             .map(|document| Ok((encode(&document.prompt)?, encode(&document.answer)?)))

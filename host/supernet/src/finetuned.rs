@@ -3,9 +3,10 @@
 use crate::{
     Error, Network, SUPERNET_FILE, SuperNetwork, SuperNetworkFile, checkpoint_sha256,
     prepare::{IDENTITY_TOKENS, identity},
+    written::{self, Partial, WEIGHTS_FILE},
 };
 use candle_core::{DType, Device, Tensor};
-use edgewise_onnx::{ElementType, Source, TensorView, Weights, tensors};
+use edgewise_onnx::{Source, TensorView, Weights, tensors};
 use safetensors::{Dtype, View};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -45,11 +46,7 @@ impl View for Written<'_> {
     fn dtype(&self) -> Dtype {
         match self {
             Self::Trained(_) => Dtype::F32,
-            Self::Kept(view) => match view.element {
-                ElementType::F32 => Dtype::F32,
-                ElementType::F16 => Dtype::F16,
-                ElementType::Bf16 => Dtype::BF16,
-            },
+            Self::Kept(view) => written::dtype(view.element),
         }
     }
 
@@ -121,21 +118,8 @@ impl SuperNetwork {
             all.push((name, written));
         }
 
-        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
-        let partial = tempfile::Builder::new().prefix(".finetuned-").tempdir_in(parent).map_err(Error::io("make", parent))?;
-        let put = |name: &str, bytes: &[u8]| {
-            let path = partial.path().join(name);
-            std::fs::write(&path, bytes).map_err(Error::io("write", &path))
-        };
-        let path = partial.path().join("model.safetensors");
-        safetensors::serialize_to_file(all, None, &path).map_err(|e| {
-            let source = match e {
-                safetensors::SafeTensorError::IoError(source) => source,
-                other => std::io::Error::other(other.to_string()),
-            };
-            Error::Io { action: "write", path: path.clone(), source }
-        })?;
+        let partial = Partial::beside(folder)?;
+        written::safetensors(all, &partial.path().join(WEIGHTS_FILE))?;
         let file = SuperNetworkFile {
             source: Source { name: self.file.source.name.clone(), sha256: checkpoint_sha256(partial.path())? },
             identity_max_abs_diff: difference,
@@ -143,15 +127,10 @@ impl SuperNetwork {
             finetuned: Some(record),
             ..self.file.clone()
         };
-        put("tokenizer.json", &self.tokenizer_json)?;
-        put(FINETUNE_LOG, log)?;
-        put(SUPERNET_FILE, &serde_json::to_vec(&file).expect("plain data serialises"))?;
-        let partial = partial.keep();
-        std::fs::rename(&partial, folder).map_err(|source| {
-            // What is left of a failure is of no use; that it cannot be removed either adds nothing.
-            let _ = std::fs::remove_dir_all(&partial);
-            Error::Io { action: "write", path: folder.to_owned(), source }
-        })?;
+        partial.put("tokenizer.json", &self.tokenizer_json)?;
+        partial.put(FINETUNE_LOG, log)?;
+        partial.put(SUPERNET_FILE, &serde_json::to_vec(&file).expect("plain data serialises"))?;
+        partial.finish()?;
         Ok(file)
     }
 }

@@ -33,6 +33,7 @@ mod supernet;
 mod text;
 mod tokenizer;
 mod trainable;
+mod written;
 
 pub use bundled::{CALIBRATION_TEXT, HELD_OUT_TEXT, write_demo};
 pub use checkpoint::{Checkpoint, checkpoint_sha256};
@@ -47,7 +48,7 @@ pub use prepare::{Calibration, Prepared, Step, cache_key, prepare};
 pub use quality::{Evaluation, Quality, evaluate};
 pub use scorer::{LogLikelihood, Scorer};
 pub use supernet::{SUPERNET_FILE, SUPERNET_SCHEMA, SuperNetwork, SuperNetworkFile, open_artifact};
-pub use text::{Text, TextStream, Windows};
+pub use text::{Text, TextStream, Windows, encode_bare};
 pub use tokenizer::open_tokenizer;
 pub use tokenizers::Tokenizer;
 pub use trainable::{Lora, Projection, Trainable};

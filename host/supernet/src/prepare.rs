@@ -5,6 +5,7 @@ use crate::{
     importance::Statistics,
     method::Method,
     sort::{self, Orders},
+    written::{Partial, WEIGHTS_FILE},
 };
 use candle_core::{DType, Tensor};
 use edgewise_onnx::{MappedWeights, Source};
@@ -115,10 +116,8 @@ fn write(
 ) -> Result<Prepared, Error> {
     let config = &checkpoint.config;
     progress(Step::Sort);
-    let parent = folder.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
-    let partial = tempfile::Builder::new().prefix(".preparing-").tempdir_in(parent).map_err(Error::io("make", parent))?;
-    sort::write(config, checkpoint, &Orders::new(config, &scores), &partial.path().join("model.safetensors"))?;
+    let partial = Partial::beside(folder)?;
+    sort::write(config, checkpoint, &Orders::new(config, &scores), &partial.path().join(WEIGHTS_FILE))?;
 
     progress(Step::Check);
     let weights = MappedWeights::open(partial.path())?;
@@ -137,20 +136,15 @@ fn write(
         identity_tolerance: tolerance,
         finetuned: None,
     };
-    let put = |name: &str, bytes: &[u8]| {
-        let path = partial.path().join(name);
-        std::fs::write(&path, bytes).map_err(Error::io("write", &path))
-    };
     let tokenizer =
         checkpoint.tokenizer.to_string(false).map_err(|e| Error::Tokenizer { path: folder.to_owned(), reason: e.to_string() })?;
-    put("tokenizer.json", tokenizer.as_bytes())?;
-    put(SUPERNET_FILE, &serde_json::to_vec(&file).expect("plain data serialises"))?;
-    let partial = partial.keep();
-    std::fs::rename(&partial, folder).or_else(|e| {
-        let ours = std::fs::remove_dir_all(&partial);
+    partial.put("tokenizer.json", tokenizer.as_bytes())?;
+    partial.put(SUPERNET_FILE, &serde_json::to_vec(&file).expect("plain data serialises"))?;
+    match partial.finish() {
         // Another process may have been faster with the same inputs.
-        if folder.join(SUPERNET_FILE).exists() && ours.is_ok() { Ok(()) } else { Err(Error::io("write", folder)(e)) }
-    })?;
+        Err(_) if folder.join(SUPERNET_FILE).exists() => {}
+        finished => finished?,
+    }
     Ok(Prepared { folder: folder.to_owned(), file })
 }
 

@@ -3,8 +3,8 @@
 //! The function of the network does not change: whatever is permuted on the way out of one matrix is permuted the same way on
 //! the way into the next. The residual stream ties every layer together, so its order is one for the whole network.
 
-use crate::{Error, Importance};
-use edgewise_onnx::{ElementType, ModelConfig, TensorView, Weights, names};
+use crate::{Error, Importance, written};
+use edgewise_onnx::{ModelConfig, TensorView, Weights, names};
 use safetensors::{Dtype, View};
 use std::{borrow::Cow, path::Path, rc::Rc};
 
@@ -79,11 +79,7 @@ impl Sorted<'_> {
 
 impl View for Sorted<'_> {
     fn dtype(&self) -> Dtype {
-        match self.view.element {
-            ElementType::F32 => Dtype::F32,
-            ElementType::F16 => Dtype::F16,
-            ElementType::Bf16 => Dtype::BF16,
-        }
+        written::dtype(self.view.element)
     }
 
     fn shape(&self) -> &[usize] {
@@ -132,10 +128,7 @@ pub(crate) fn write<W: Weights>(config: &ModelConfig, weights: &W, orders: &Orde
             add(names::weight(layer, part), rows, columns)?;
         }
     }
-    safetensors::serialize_to_file(all, None, path).map_err(|e| match e {
-        safetensors::SafeTensorError::IoError(source) => Error::Io { action: "write", path: path.to_owned(), source },
-        other => Error::Io { action: "write", path: path.to_owned(), source: std::io::Error::other(other.to_string()) },
-    })
+    written::safetensors(all, path)
 }
 
 #[cfg(test)]

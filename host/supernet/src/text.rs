@@ -96,7 +96,19 @@ impl<'a> TextStream<'a> {
 
 /// The tokens of a text, with whatever the tokenizer itself puts around them.
 pub(crate) fn encode(tokenizer: &Tokenizer, text: &str, vocabulary: usize) -> Result<Vec<u32>, Error> {
-    let encoding = tokenizer.encode_fast(text, true).map_err(|e| failed(&e))?;
+    encode_as(tokenizer, text, true, vocabulary)
+}
+
+/// Encodes a text without any token that the tokenizer would put around it.
+///
+/// # Errors
+/// [`Error::Tokenizer`] if the tokenizer fails on it, [`Error::Vocabulary`] if it gives tokens outside the model.
+pub fn encode_bare(tokenizer: &Tokenizer, text: &str, vocabulary: usize) -> Result<Vec<u32>, Error> {
+    encode_as(tokenizer, text, false, vocabulary)
+}
+
+fn encode_as(tokenizer: &Tokenizer, text: &str, special: bool, vocabulary: usize) -> Result<Vec<u32>, Error> {
+    let encoding = tokenizer.encode_fast(text, special).map_err(|e| failed(&e))?;
     within(encoding.get_ids(), vocabulary).map(<[u32]>::to_vec)
 }
 

@@ -191,6 +191,15 @@ fn every_ranking_comes_from_one_pass_and_finds_what_it_looks_for() {
     let alone = folder.path().join("alone");
     let again = prepare(&checkpoint, &calibration, &[(methods[0], alone.as_path())], &mut |_| {}).unwrap();
     assert_eq!(again[0].file, prepared[0].file);
+    // Tokens are aggregated first, windows then: nothing varies between the windows of a single one, and much within it.
+    let single = Calibration { windows: Windows { count: 1, ..WINDOWS }, ..calibration };
+    let method = |name: &str| Method { parts: name.parse().unwrap(), ..Method::default() };
+    let (within, between) = (folder.path().join("within"), folder.path().join("between"));
+    let targets = [(method("variance-mean"), &*within), (method("mean-variance"), &*between)];
+    let made = prepare(&checkpoint, &single, &targets, &mut |_| {}).unwrap();
+    let scores = |at: usize| &made[at].file.importance.neurons[0];
+    assert!(scores(0).iter().all(|score| *score > 0.0), "{:?}", scores(0));
+    assert!(scores(1).iter().all(|score| *score == 0.0), "{:?}", scores(1));
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn what_was_trained_is_written_and_the_rest_kept_bit_for_bit() {
     let error = parent.write_finetuned(&mut network, record(&parent), b"", &target).unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if *path == target), "{error}");
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
-    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".finetuned-")), "{left:?}");
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".partial-")), "{left:?}");
 }
 
 #[test]
