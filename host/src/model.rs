@@ -12,8 +12,8 @@ use std::{
 
 /// The name of the bundled model.
 pub(crate) const DEMO: &str = "demo";
-/// Tokens of a calibration window, and how many windows: 8,192 tokens.
-const CALIBRATION: Windows = Windows { length: 512, count: 16 };
+/// Tokens of a calibration window, and how many windows unless the user says otherwise: 8,192 tokens.
+pub(crate) const CALIBRATION: Windows = Windows { length: 512, count: 16 };
 
 /// What a model's name stands for.
 pub(crate) enum Located {
@@ -56,15 +56,16 @@ pub(crate) fn held_out_text(path: Option<&Path>) -> Result<String, Failure> {
     read_text(path, HELD_OUT_TEXT)
 }
 
-/// Prepares a checkpoint into a folder for each method.
+/// Prepares a checkpoint into a folder for each method, from so many windows of the text.
 pub(crate) fn prepare_into(
     path: &Path,
     text: &str,
+    windows: usize,
     targets: &[(Method, &Path)],
     name: Option<&str>,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let mut progress = Progress::new(printer, CALIBRATION.count as u64 + 3);
+    let mut progress = Progress::new(printer, windows as u64 + 3);
     progress.at("reading the checkpoint");
     let mut checkpoint = Checkpoint::open(path)?;
     if let Some(name) = name {
@@ -72,7 +73,7 @@ pub(crate) fn prepare_into(
     }
     let text = Text::encode(&checkpoint.tokenizer, text, checkpoint.config.vocab_size)?;
     let length = CALIBRATION.length.min(checkpoint.config.max_positions);
-    let calibration = Calibration { text, windows: Windows { length, ..CALIBRATION } };
+    let calibration = Calibration { text, windows: Windows { length, count: windows } };
     let mut step = |step: Step| match step {
         Step::Load => progress.at("loading the weights"),
         Step::Calibrate(done, count) => {
@@ -154,7 +155,7 @@ fn open_prepared(
     let missing: Vec<(Method, &Path)> =
         methods.iter().copied().zip(folders.iter().map(PathBuf::as_path)).filter(|(_, f)| !SuperNetwork::is_one(f)).collect();
     if !missing.is_empty() {
-        prepare_into(path, &text, &missing, name, printer)?;
+        prepare_into(path, &text, CALIBRATION.count, &missing, name, printer)?;
     }
     folders.iter().map(|folder| Ok(SuperNetwork::open(folder)?)).collect()
 }

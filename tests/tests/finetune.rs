@@ -67,6 +67,42 @@ fn thirty_steps_help_the_smallest_and_spare_the_full_network() {
 }
 
 #[test]
+fn what_a_search_found_is_trained_and_looked_at_first() {
+    let home = Home::with_demo();
+    let _turn = measuring();
+    let search = |study: &str, words: &str| {
+        let common = "search --json --trials 1 --workload prompt=8,gen=4 --runtime tract --budget 2";
+        home.host(common).words(words).arg("--study").arg(home.path(study)).run().checked().json()
+    };
+    let before = search("before.study", "--explore 10");
+    let trained = |name: &str, words: &str| -> (PathBuf, Vec<Value>) {
+        let output = home.path(name);
+        finetune(&home, "demo", &output, words).arg("--study").arg(home.path("before.study")).run().ok();
+        let record = fs::read(output.join("supernet.json")).expect("it was written");
+        let record: Value = serde_json::from_slice(&record).expect("JSON");
+        (output, list(&record, "/finetuned/trained").to_vec())
+    };
+    let (tuned, found) = trained("tuned", "--steps 2 --sequence 64");
+    let sizes: Vec<u64> = found.iter().map(|sub| list(sub, "/mlp").iter().map(|m| m.as_u64().unwrap()).sum()).collect();
+    assert!(found.len() >= 2 && sizes.first() < sizes.last(), "the front, from the smallest on: {found:?}");
+
+    // With as many looks as networks were trained, nothing else can be found.
+    let looks = format!("--explore {} --model {}", found.len(), tuned.display());
+    let after = search("after.study", &looks);
+    assert!(found.contains(&list(&after, "/candidates")[1]["config"]), "{after}");
+
+    // One alone.
+    let second = &list(&before, "/candidates")[1];
+    let (_, alone) = trained("alone", &format!("--steps 1 --sequence 64 --candidate {}", text(second, "/id")));
+    assert_eq!(alone, [second["config"].clone()]);
+
+    let other = finetune(&home, "demo", &home.path("other"), "--steps 1 --study").arg(home.path("after.study")).run();
+    other.fails(2).says(&["is of another model"]);
+    let whole = finetune(&home, "demo", &home.path("whole"), "--steps 1 --candidate baseline --study");
+    whole.arg(home.path("before.study")).run().fails_unhinted(2).says(&["is the full network"]);
+}
+
+#[test]
 fn a_killed_training_that_is_resumed_ends_with_the_same_bytes() {
     let home = Home::with_demo();
     let words = "--steps 12 --sequence 96 --batch 2 --lora-dropout 0.1 --checkpoint-every 3 --validate-every 4";

@@ -56,6 +56,13 @@ impl Candidate {
         format!("c-{}", &hex::encode(Sha256::digest(json))[..12])
     }
 
+    /// Takes layers away, by their places among those that are kept.
+    pub(crate) fn drop_layers(&mut self, places: std::ops::Range<usize>) {
+        self.layers.drain(places.clone());
+        self.kv_groups.drain(places.clone());
+        self.mlp.drain(places);
+    }
+
     /// Checks what holds for every configuration of every space.
     ///
     /// # Errors

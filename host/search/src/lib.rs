@@ -33,7 +33,7 @@ pub use pareto::{PointError, crowding_distances, dominates, front, sort_fronts};
 pub use portability::{Agreement, Quantity, kendall, portability, spearman};
 pub use recipes::{EXPLORE, LADDER, Recipes, SEARCH, SERIES_PREFIX};
 pub use sampler::{
-    DIAGONAL_LOCAL, DiagonalLocal, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, Strata,
+    DIAGONAL_LOCAL, DiagonalLocal, Guided, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, Strata,
     proposal_rng, propose, sampler,
 };
 pub use schedule::{Seat, seats};

@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Text for importance scores [default: a bundled public-domain text]
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
+    /// Windows of 512 tokens that are read of it; memory does not depend on how many
+    #[arg(long, value_name = "N", default_value_t = model::CALIBRATION.count as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    calibration_windows: u32,
     /// How neurons and key/value groups are ranked: contribution, fluctuation, magnitude, or how activations are aggregated over
     /// tokens and then windows, such as mean-mean or norm-variance
     #[arg(long, value_name = "RANKING", default_value_t)]
@@ -60,7 +63,7 @@ impl Args {
         let text = model::calibration_text(self.calibration.as_deref())?;
         let name = (self.model == model::DEMO).then_some(model::DEMO);
         let method = Method { parts: self.importance, layers: self.layer_importance };
-        model::prepare_into(&path, &text, &[(method, self.output.as_path())], name, context.printer)?;
+        model::prepare_into(&path, &text, self.calibration_windows as usize, &[(method, self.output.as_path())], name, context.printer)?;
         let supernet = SuperNetwork::open(&self.output)?;
         let file = &supernet.file;
         if context.printer.json {

@@ -25,6 +25,17 @@ pub(crate) fn sub_network(candidate: &Candidate) -> SubNetwork {
     }
 }
 
+/// The candidate that describes a sub-network of the study's own order.
+pub(crate) fn candidate(sub: &SubNetwork) -> Candidate {
+    Candidate {
+        layers: sub.layers.clone(),
+        width: sub.width,
+        kv_groups: sub.kv_groups.clone(),
+        mlp: sub.mlp.clone(),
+        order: None,
+    }
+}
+
 /// Evaluates and exports, on whatever thread calls it.
 pub(crate) struct Evaluator<'a> {
     pub(crate) network: &'a Network,

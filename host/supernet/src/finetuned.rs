@@ -6,7 +6,7 @@ use crate::{
     written::{self, Partial, WEIGHTS_FILE},
 };
 use candle_core::{DType, Device, Tensor};
-use edgewise_onnx::{Source, TensorView, Weights, tensors};
+use edgewise_onnx::{Source, SubNetwork, TensorView, Weights, tensors};
 use safetensors::{Dtype, View};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -32,6 +32,10 @@ pub struct Finetuned {
     pub steps: u64,
     /// Tokens that the full network was trained on; each sub-network saw as many.
     pub tokens: u64,
+    /// The sub-networks that draws came from, ordered by size, where they did not come from a whole space: who searches the
+    /// result does well to look at them first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trained: Vec<SubNetwork>,
 }
 
 /// A tensor on its way into a file.

@@ -52,10 +52,11 @@ impl Linear {
     /// `x [tokens, input] -> [tokens, output]` with the first `output` rows and `input` columns; the pass has a seed for this
     /// projection alone.
     pub(crate) fn forward(&self, x: &Tensor, output: usize, input: usize, pass: Pass) -> Result<Tensor> {
-        let weight = pass.weight(&self.weight).narrow(0, 0, output)?.narrow(1, 0, input)?;
+        let weight = cut(&pass.weight(&self.weight), output, input)?;
         let y = match &self.adapter {
             Some(adapter) => {
-                let (a, b) = (pass.weight(&adapter.a).narrow(1, 0, input)?, pass.weight(&adapter.b).narrow(0, 0, output)?);
+                let (a, b) = (pass.weight(&adapter.a), pass.weight(&adapter.b));
+                let (a, b) = (cut(&a, a.dim(0)?, input)?, cut(&b, output, b.dim(1)?)?);
                 let dropout = match pass {
                     Pass::Evaluation => None,
                     Pass::Training { seed } => Some(Dropout { probability: adapter.dropout, seed }),
@@ -77,6 +78,13 @@ impl Linear {
         self.weight = (&self.weight + added.to_dtype(self.weight.dtype())?)?;
         Ok(true)
     }
+}
+
+/// The first `rows` and `columns` of a matrix: a view where the processor multiplies it, which takes any; other devices' products
+/// want rows without gaps.
+pub(crate) fn cut(matrix: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
+    let view = matrix.narrow(0, 0, rows)?.narrow(1, 0, columns)?;
+    if view.device().is_cpu() { Ok(view) } else { view.contiguous() }
 }
 
 /// `x` times the transposed `weight`; the gradient of the weight is computed where somebody wants it.

@@ -10,7 +10,7 @@ pub use context::Context;
 
 use crate::{
     Error, Projection,
-    linear::{Linear, Pass, matmul},
+    linear::{Linear, Pass, cut, matmul},
     load,
     ops::{self, mix},
 };
@@ -291,7 +291,7 @@ impl Network {
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         let matrix = self.output.as_ref().unwrap_or(&self.embedding);
         let matrix = if hidden.track_op() { matrix.clone() } else { matrix.detach() };
-        Ok(matmul(hidden, &matrix.narrow(1, 0, hidden.dim(D::Minus1)?)?)?)
+        Ok(matmul(hidden, &cut(&matrix, matrix.dim(0)?, hidden.dim(D::Minus1)?)?)?)
     }
 
     /// Causal attention up to the output projection, `[tokens, width] -> [tokens, heads * head_dim]`.

@@ -203,6 +203,26 @@ fn every_ranking_comes_from_one_pass_and_finds_what_it_looks_for() {
 }
 
 #[test]
+fn what_never_changes_contributes_and_does_not_fluctuate() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ModelConfig { mlp_bias: true, ..config() };
+    // Neuron 3 says the same, loudly, whatever it hears.
+    write(folder.path(), &config, |name, shape, values| match shape {
+        [_, input] if name.contains("gate_proj") || name.contains("up_proj") => values[3 * input..][..*input].fill(0.0),
+        [_] if name.contains("gate_proj") || name.contains("up_proj") => values[3] = 5.0,
+        _ => {}
+    });
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, config.vocab_size).unwrap();
+    let of = |parts: Ranking| (Method { parts, ..Method::default() }, folder.path().join(parts.to_string()));
+    let targets = [of(Ranking::Contribution), of(Ranking::Fluctuation)];
+    let targets: Vec<(Method, &Path)> = targets.iter().map(|(method, path)| (*method, path.as_path())).collect();
+    let made = prepare(&checkpoint, &Calibration { text, windows: WINDOWS }, &targets, &mut |_| {}).unwrap();
+    let places = made.iter().map(|m| order(&m.file.importance.neurons[0]).iter().position(|&n| n == 3).unwrap());
+    assert_eq!(places.collect::<Vec<_>>(), [0, config.mlp_size - 1]);
+}
+
+#[test]
 fn scores_of_another_model_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &config(), |_, _, _| {});

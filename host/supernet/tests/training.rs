@@ -167,6 +167,7 @@ fn record(parent: &SuperNetwork) -> Finetuned {
         data_sha256: "0".repeat(64),
         steps: 5,
         tokens: 100,
+        trained: Vec::new(),
     }
 }
 

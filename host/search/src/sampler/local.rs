@@ -54,6 +54,14 @@ impl DiagonalLocal {
         cuts.min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or_else(|| self.at(0.0))
     }
 
+    /// A mutation of the front, or a random candidate where there is none.
+    pub(super) fn refine(&self, history: &History, rng: &mut ChaCha8Rng) -> Result<Option<Candidate>, SamplerError> {
+        match self.mutation(history, rng)? {
+            Some(candidate) => Ok(Some(candidate)),
+            None => Ok(self.random.fresh(history, rng)),
+        }
+    }
+
     fn mutation(&self, history: &History, rng: &mut ChaCha8Rng) -> Result<Option<Candidate>, SamplerError> {
         let space = self.random.space();
         let all: Vec<usize> = (0..history.len()).collect();
@@ -92,10 +100,7 @@ impl Sampler for DiagonalLocal {
                 return Ok(Some(candidate));
             }
         }
-        match self.mutation(history, rng)? {
-            Some(candidate) => Ok(Some(candidate)),
-            None => Ok(self.random.fresh(history, rng)),
-        }
+        self.refine(history, rng)
     }
 }
 

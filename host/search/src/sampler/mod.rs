@@ -5,12 +5,15 @@
 
 mod api;
 mod genome;
+mod guided;
 mod local;
 mod nsga2;
 mod random;
+mod sensitivity;
 mod strata;
 
 pub use api::{DIAGONAL_LOCAL, NSGA2, ParameterCount, RANDOM, SAMPLERS, Sampler, SamplerError, proposal_rng, propose, sampler};
+pub use guided::Guided;
 pub use local::DiagonalLocal;
 pub use nsga2::Nsga2;
 pub use random::Random;

@@ -19,7 +19,7 @@ pub struct Random {
 }
 
 /// Fractional part of the golden ratio: its multiples modulo 1 spread evenly for every number of proposals.
-const GOLDEN: f64 = 0.618_033_988_749_894_9;
+pub(super) const GOLDEN: f64 = 0.618_033_988_749_894_9;
 const DRAWS: usize = 24;
 const TRIES: usize = 1000;
 /// Configurations looked at before giving up on finding one that was not proposed yet. Far more than any study proposes.

@@ -83,6 +83,13 @@ pub(crate) struct Args {
     /// Draw them from a calibrated grid of this many sizes, for each the best of a few; 0 draws from the space
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sub-networks")]
     pub(super) grid: usize,
+    /// Train what a search of this model found: draw from the front of quality against size of this study, whose smallest takes
+    /// the smallest one's place
+    #[arg(long, value_name = "FILE", conflicts_with = "grid", help_heading = "Sub-networks")]
+    pub(super) study: Option<PathBuf>,
+    /// Of that study this one alone, and nothing else beside the full network
+    #[arg(long, value_name = "ID", requires = "study", help_heading = "Sub-networks")]
+    pub(super) candidate: Option<String>,
     /// How they learn from the full network
     #[arg(long, value_enum, default_value = "forward-kl", help_heading = "Sub-networks")]
     distill: Distill,

@@ -3,5 +3,6 @@
 mod args;
 mod run;
 mod shown;
+mod students;
 
 pub(crate) use args::Args;

@@ -3,32 +3,19 @@
 use super::{
     Args,
     shown::{Shown, perplexities},
+    students::{GRID_WINDOWS, Students},
 };
-use crate::{
-    cli::Context, exit_code, failure::Failure, interrupt::interruptible, model, search::sub_network, space, ui::Progress,
-};
-use edgewise_finetune::{
-    Corpus, Document, Look, Run, Sandwich, Size, Validation, calibrate, draw_from, looks, newest, peek, read_documents, train,
-};
+use crate::{cli::Context, exit_code, failure::Failure, interrupt::interruptible, model};
+use edgewise_finetune::{Corpus, Document, Look, Run, Sandwich, draw_from, looks, newest, peek, read_documents, train};
 use edgewise_onnx::SubNetwork;
-use edgewise_search::{Candidate, Strata};
-use edgewise_supernet::{
-    CALIBRATION_TEXT, Evaluation, Finetuned, Network, Placement, SuperNetwork, SuperNetworkFile, Text, Windows,
-};
+use edgewise_supernet::{CALIBRATION_TEXT, Finetuned, Placement, SuperNetworkFile};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
 };
 
-/// Held-out windows of a curve's point.
-const WINDOWS: Windows = Windows { length: 512, count: 4 };
-/// Windows of training text that a grid is calibrated on: a little, since it is for each of many sub-networks.
-const GRID_WINDOWS: Windows = Windows { length: 256, count: 2 };
-/// Sub-networks of one size of which a grid keeps the best.
-const GRID_EACH: usize = 8;
 /// Positions that the check of what is written needs.
 const LEAST_POSITIONS: usize = 64;
 /// File of the working folder that a training holds.
@@ -73,7 +60,8 @@ impl Args {
             let message = format!("sequences of {} tokens for a model of {} positions", settings.sequence, config.max_positions);
             return Err(Failure::usage(message).hint("give a smaller --sequence"));
         }
-        let identity = json!({
+        let students = Students::new(&self, &supernet, context)?;
+        let mut identity = json!({
             "settings": settings,
             "model_sha256": supernet.file.source.sha256,
             "data_sha256": data_sha256,
@@ -83,12 +71,14 @@ impl Args {
             "compute": self.compute,
             "precision": self.precision,
         });
+        if !students.found().is_empty() {
+            identity["found"] = json!(students.found());
+        }
         // What was begun with other settings is refused before anything slow is done.
         let resumed = resume.as_ref().map(|path| peek(path, &identity)).transpose()?;
         let corpus = Corpus::new(&documents, &supernet.tokenizer, config, settings.sequence, settings.loss_on, settings.seed)?;
         drop(documents);
-        let (strata, smallest) = strata(&supernet, &self.space)?;
-        let validation = self.validation(&supernet, &strata, &smallest)?;
+        let validation = students.validation(&self, &supernet)?;
 
         let positions = settings.sequence.max(validation.on.windows.length).max(GRID_WINDOWS.length).max(LEAST_POSITIONS);
         let mut network = supernet.network_to(positions, &place)?;
@@ -100,13 +90,13 @@ impl Args {
                 printer.note(&format!("going on after {steps} steps"));
                 grid.clone()
             }
-            None => self.calibrated_grid(context, &network, &corpus, &strata, &cancel)?,
+            None => students.grid(&self, context, &network, &corpus, &cancel)?,
         };
         let (draws, seed) = (self.draws, settings.seed);
-        let from_space = |group: u64| -> Vec<SubNetwork> { strata.draw(seed, group, draws).iter().map(sub_network).collect() };
+        let from_space = |group: u64| students.draw(seed, group, draws);
         let from_grid = |group: u64| draw_from(&grid, seed, group, draws);
-        let draws: &(dyn Fn(u64) -> Vec<SubNetwork> + Sync) = if self.grid > 0 { &from_grid } else { &from_space };
-        let sandwich = Sandwich { full: supernet.full(), smallest, draws };
+        let draws: &(dyn Fn(u64) -> Vec<SubNetwork> + Sync) = if grid.is_empty() { &from_space } else { &from_grid };
+        let sandwich = Sandwich { full: supernet.full(), smallest: students.smallest.clone(), draws };
         let run = Run {
             network: &network,
             corpus: &corpus,
@@ -134,6 +124,7 @@ impl Args {
             data_sha256: data_sha256.clone(),
             steps: outcome.steps,
             tokens: outcome.tokens,
+            trained: grid.clone(),
         };
         let file = supernet.write_finetuned(&mut network, record, &outcome.log, &self.output)?;
         // All that it held is in the new super-network; one that cannot be removed does no harm.
@@ -194,49 +185,6 @@ impl Args {
         };
         Ok((all, hash))
     }
-
-    fn validation(&self, supernet: &SuperNetwork, strata: &Strata, smallest: &SubNetwork) -> Result<Validation, Failure> {
-        let config = supernet.config();
-        let text = model::held_out_text(self.text.as_deref())?;
-        let windows = Windows { length: WINDOWS.length.min(config.max_positions), ..WINDOWS };
-        let on = model::evaluation(&supernet.tokenizer, config, &text, windows)?;
-        // The same in every training of a space, so that curves can be compared.
-        let middle = strata.at(0.5, 0);
-        let size = |name: &str, sub: SubNetwork| Size { name: name.to_owned(), sub };
-        let sizes = vec![size("full", supernet.full()), size("middle", sub_network(&middle)), size("smallest", smallest.clone())];
-        Ok(Validation { on, sizes, every: self.validate_every })
-    }
-
-    /// The calibrated grid, if one is asked for.
-    fn calibrated_grid(
-        &self,
-        context: &Context,
-        network: &Network,
-        corpus: &Corpus,
-        strata: &Strata,
-        cancel: &AtomicBool,
-    ) -> Result<Vec<SubNetwork>, Failure> {
-        if self.grid == 0 {
-            return Ok(Vec::new());
-        }
-        let bins = strata.bins(self.seed, self.grid, GRID_EACH);
-        let bins: Vec<Vec<SubNetwork>> = bins.iter().map(|bin| bin.iter().map(sub_network).collect()).collect();
-        let length = GRID_WINDOWS.length.min(network.config().max_positions);
-        let tokens = corpus.first(length * GRID_WINDOWS.count).to_vec();
-        let text = Text { sha256: String::new(), tokens };
-        let on = Evaluation { text, windows: Windows { length, ..GRID_WINDOWS } };
-        let count: usize = bins.iter().map(Vec::len).sum();
-        let mut progress = Progress::new(context.printer, count as u64);
-        progress.at(&format!("calibrating the grid: {count} sub-networks of {} sizes", self.grid));
-        let found = calibrate(network, &bins, &on, &mut |done| progress.done(done as u64), cancel)?;
-        drop(progress);
-        match found {
-            None => Err(Failure::new(exit_code::INTERRUPTED, "stopped by the user before the first step")),
-            Some(grid) if grid.is_empty() => Err(Failure::usage(format!("the space `{}` has nothing for a grid", self.space))
-                .hint("give --grid 0, or another --space")),
-            Some(grid) => Ok(grid),
-        }
-    }
 }
 
 /// Keeps candle from sharing element-wise operations among threads, unless the user wants it to: they wait for each other in a
@@ -247,13 +195,6 @@ fn element_wise_on_one_thread() {
         // SAFETY: the program has no other thread yet that could read the environment.
         unsafe { std::env::set_var(THREADS, "1") };
     }
-}
-
-/// Draws of a space, and its smallest sub-network.
-fn strata(supernet: &SuperNetwork, space: &str) -> Result<(Strata, SubNetwork), Failure> {
-    let space = space::preset(space, supernet)?;
-    let (config, smallest) = (supernet.config().clone(), sub_network(&space.smallest()));
-    Ok((Strata::new(space, Arc::new(move |c: &Candidate| config.parameters(&sub_network(c)))), smallest))
 }
 
 /// Where checkpoints and the log are until the new super-network is there: beside it.

@@ -15,12 +15,14 @@ use crate::{
     measuring::{SEARCH_PLAN, TrialSpec},
     model,
     scratch::Scratch,
-    search::{Dispatcher, Evaluator, Explorer, Lane},
+    search::{Dispatcher, Evaluator, Explorer, Lane, candidate},
     shipment::{Freight, Freights},
     view::View,
 };
 use edgewise_protocol::{Context as Lengths, Form, Runtime};
-use edgewise_search::{Candidate, LEAST_TRIALS, Objective, ParameterCount, Rules, Settings, SqliteStudy, StudyStore, sampler};
+use edgewise_search::{
+    Candidate, DIAGONAL_LOCAL, Guided, LEAST_TRIALS, Objective, ParameterCount, Rules, Sampler, Settings, SqliteStudy, StudyStore, sampler,
+};
 use edgewise_supernet::{Evaluation, Network, Reference, SuperNetwork, Windows};
 use std::{
     collections::BTreeMap,
@@ -124,7 +126,14 @@ impl Args {
             reference: reference(&settings, &network, supernet, &evaluation)?,
             folder: scratch.path().to_owned(),
         };
-        let explorer = sampler(&settings.sampler, settings.space.clone(), count.clone())?;
+        let explorer: Box<dyn Sampler> = if settings.sampler == DIAGONAL_LOCAL {
+            Box::new(Guided::new(settings.space.clone(), count.clone(), self.explore as usize))
+        } else {
+            sampler(&settings.sampler, settings.space.clone(), count.clone())?
+        };
+        // What was trained is worth a look in any case.
+        let trained = supernet.file.finetuned.iter().flat_map(|f| &f.trained).map(candidate);
+        let first = trained.filter(|c| settings.space.contains(c)).collect();
         let sampler = sampler(&settings.sampler, settings.space.clone(), count.clone())?;
         let overlapped = !registered.iter().any(|d| d.shares_host);
         let total = settings.budget + baselines.candidates.len() as u32;
@@ -135,7 +144,7 @@ impl Args {
             evaluator: &evaluator,
             observer: &mut shown,
             opening: &mut opening,
-            explorer: Explorer { sampler: &*explorer, parameters: count, count: self.explore as usize },
+            explorer: Explorer { sampler: &*explorer, first, parameters: count, count: self.explore as usize },
             baselines: baselines.candidates,
             rules: Rules { least: self.trials.unwrap_or(LEAST_TRIALS), most: self.most_trials() },
             race_share: self.trials.is_none().then_some(RACE_SHARE),

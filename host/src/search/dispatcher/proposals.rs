@@ -14,6 +14,8 @@ use edgewise_search::{Candidate, EXPLORE, History, Objective, Origin, Outcome, P
 /// measure first are candidates that are worth it.
 pub(crate) struct Explorer<'a> {
     pub(crate) sampler: &'a dyn Sampler,
+    /// What is looked at first.
+    pub(crate) first: Vec<Candidate>,
     pub(crate) parameters: ParameterCount,
     /// Candidates to look at; none, if 0.
     pub(crate) count: usize,
@@ -91,7 +93,11 @@ impl Run<'_, '_> {
             };
             history.push(record.candidate.clone(), outcome);
         }
-        Ok(propose(self.of.explorer.sampler, seed, &history)?)
+        let known = |c: &Candidate| history.proposals().iter().any(|p| p.candidate == *c);
+        match self.of.explorer.first.iter().find(|c| !known(c)) {
+            Some(candidate) => Ok(Some(candidate.clone())),
+            None => Ok(propose(self.of.explorer.sampler, seed, &history)?),
+        }
     }
 
     /// The first of what was found on the host that the search has not taken up.
