@@ -53,7 +53,7 @@ fn thirty_steps_help_the_smallest_and_spare_the_full_network() {
     assert!((number(&whole, "/perplexity") / perplexity(after, "full") - 1.0).abs() < 1e-3, "{whole} {after}");
     let record: Value = serde_json::from_slice(&fs::read(output.join("supernet.json")).expect("it was written")).expect("JSON");
     assert_eq!(text(&record, "/finetuned/parent_sha256"), text(&found, "/parent_sha256"));
-    assert_eq!(count(&record, "/finetuned/settings/settings/trainable/lora/rank"), 8);
+    assert_eq!(count(&record, "/finetuned/settings/settings/trainable/lora/rank"), 32);
     assert_eq!(text(&record, "/source/sha256"), text(&found, "/model_sha256"));
     assert_ne!(text(&found, "/model_sha256"), text(&found, "/parent_sha256"));
     let log = fs::read_to_string(output.join("finetune.jsonl")).expect("the log is kept");

@@ -63,7 +63,14 @@ impl Args {
         let text = model::calibration_text(self.calibration.as_deref())?;
         let name = (self.model == model::DEMO).then_some(model::DEMO);
         let method = Method { parts: self.importance, layers: self.layer_importance };
-        model::prepare_into(&path, &text, self.calibration_windows as usize, &[(method, self.output.as_path())], name, context.printer)?;
+        model::prepare_into(
+            &path,
+            &text,
+            self.calibration_windows as usize,
+            &[(method, self.output.as_path())],
+            name,
+            context.printer,
+        )?;
         let supernet = SuperNetwork::open(&self.output)?;
         let file = &supernet.file;
         if context.printer.json {

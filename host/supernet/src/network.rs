@@ -54,6 +54,11 @@ impl Placement {
     /// Single precision in the processor's memory.
     pub const CPU: Self = Self { device: Device::Cpu, precision: DType::F32 };
 
+    /// Whether weights are held as exactly as they are written after training.
+    pub fn is_exact(&self) -> bool {
+        self.precision == DType::F32
+    }
+
     /// The place with this name: `cpu`, or `cuda` and `metal` where the program was built for them, in `fp32`, or in `bf16` or
     /// `fp16` on an accelerator.
     ///

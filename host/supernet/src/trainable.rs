@@ -150,6 +150,21 @@ impl Network {
         &self.variables
     }
 
+    /// Takes over what was trained in another network of the same weights, wherever that is and in whatever precision its other
+    /// weights are: merged there, it would be rounded with them.
+    ///
+    /// # Errors
+    /// [`Error::Trainable`] if other parts of it are trainable, and candle's.
+    pub fn take_over(&mut self, trained: &Self) -> Result<(), Error> {
+        if !self.variables.iter().map(|v| &v.0).eq(trained.variables.iter().map(|v| &v.0)) {
+            return Err(Error::Trainable("the two networks are not trained alike".into()));
+        }
+        for ((_, to), (_, from)) in self.variables.iter().zip(&trained.variables) {
+            to.set(&from.detach().to_device(to.device())?.to_dtype(to.dtype())?)?;
+        }
+        Ok(())
+    }
+
     /// Makes what was trained part of the weights; nothing is trainable afterwards. Returns the names of the tensors that are
     /// no longer those of the source.
     ///

@@ -134,6 +134,24 @@ fn what_makes_no_adapter_is_refused() {
     }
 }
 
+#[test]
+fn what_another_network_learned_is_taken_over() {
+    let config = tiny_config();
+    let trained_as = |targets: Vec<Projection>| {
+        let mut network = network(&config);
+        network.make_trainable(&Trainable::Lora(Lora { targets, ..lora() }), 3).unwrap();
+        network
+    };
+    let hidden = |network: &Network| values(&network.hidden(&config.full(), &TOKENS, None).unwrap());
+    let (trained, mut other) = (trained_as(vec![Projection::Q]), trained_as(vec![Projection::Q]));
+    disturb(&trained, 0.1);
+    assert_ne!(hidden(&trained), hidden(&other));
+    other.take_over(&trained).unwrap();
+    assert_eq!(hidden(&trained), hidden(&other));
+    let error = trained_as(vec![Projection::V]).take_over(&trained).unwrap_err();
+    assert!(error.to_string().contains("not trained alike"), "{error}");
+}
+
 fn prepared(folder: &Path) -> SuperNetwork {
     let config = ModelConfig { vocab_size: 2048, ..tiny_config() };
     write_checkpoint(folder, &config, 7).unwrap();

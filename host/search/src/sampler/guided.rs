@@ -184,7 +184,10 @@ mod tests {
         let history = guided(&space, 0, 120);
         let lacks = |c: &Candidate| {
             let sizes = |a: &[u32], b: &[u32]| a.len() == b.len() && a != b;
-            [c.layers != full.layers, sizes(&c.mlp, &full.mlp), sizes(&c.kv_groups, &full.kv_groups)].iter().filter(|l| **l).count()
+            [c.layers != full.layers, sizes(&c.mlp, &full.mlp), sizes(&c.kv_groups, &full.kv_groups)]
+                .iter()
+                .filter(|l| **l)
+                .count()
         };
         assert!(history.proposals()[1..=45].iter().all(|p| lacks(&p.candidate) == 1));
         // The best perplexity among networks of at most this share of the parameters.

@@ -64,11 +64,7 @@ impl<'a> Parts<'a> {
             full,
             neuron: each(space.mlp().largest(), count(&|c| c.mlp[0] = 1)),
             group: each(space.kv_groups().largest(), count(&|c| c.kv_groups[0] = 1)),
-            layer: if space.layers() > 1 {
-                full - count(&|c| c.drop_layers(0..1))
-            } else {
-                0.0
-            },
+            layer: if space.layers() > 1 { full - count(&|c| c.drop_layers(0..1)) } else { 0.0 },
         }
     }
 

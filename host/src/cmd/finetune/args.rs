@@ -3,11 +3,14 @@
 use crate::failure::Failure;
 use clap::{ArgAction, ValueEnum};
 use edgewise_finetune::{Budget, Distillation, LossOn, Schedule, Settings};
+use edgewise_onnx::ModelConfig;
 use edgewise_supernet::{Lora, Projection, Trainable, ops::Divergence};
 use std::path::PathBuf;
 
 /// Time to train in unless the user says otherwise.
 const MINUTES: f64 = 10.0;
+/// Rank of adapters unless the user says otherwise.
+const RANK: usize = 32;
 /// What the learning rate falls to, as a share of its peak.
 const FLOOR: f64 = 0.1;
 
@@ -61,7 +64,7 @@ pub(crate) struct Args {
     /// Train every weight, instead of adapters of low rank
     #[arg(long, help_heading = "What is trained", conflicts_with_all = ["lora_rank", "lora_alpha", "lora_dropout", "lora_targets"])]
     full: bool,
-    /// Rank of the adapters [default: 8]
+    /// Rank of the adapters [default: 32, or what fits a smaller model]
     #[arg(long, value_name = "R", help_heading = "What is trained")]
     lora_rank: Option<usize>,
     /// Adapters are scaled by alpha over rank [default: twice the rank]
@@ -78,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "S", default_value = "default", help_heading = "Sub-networks")]
     pub(super) space: String,
     /// Sub-networks that are trained with the full network and the smallest one, spread over the sizes between them
-    #[arg(long, value_name = "K", default_value_t = 2, help_heading = "Sub-networks")]
+    #[arg(long, value_name = "K", default_value_t = 1, help_heading = "Sub-networks")]
     pub(super) draws: usize,
     /// Draw them from a calibrated grid of this many sizes, for each the best of a few; 0 draws from the space
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sub-networks")]
@@ -97,10 +100,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "T", default_value_t = 0.9, help_heading = "Sub-networks")]
     temperature: f64,
     /// Weight of the data in a sub-network's loss, ...
-    #[arg(long, value_name = "W", default_value_t = 0.5, help_heading = "Sub-networks")]
+    #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Sub-networks")]
     ce_weight: f64,
     /// ... and of the full network
-    #[arg(long, value_name = "W", default_value_t = 2.0, help_heading = "Sub-networks")]
+    #[arg(long, value_name = "W", default_value_t = 1.0, help_heading = "Sub-networks")]
     distill_weight: f64,
 
     /// Updates of the weights
@@ -110,7 +113,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "M", help_heading = "Training")]
     minutes: Option<f64>,
     /// Highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 5e-4, help_heading = "Training")]
+    #[arg(long, value_name = "RATE", default_value_t = 2e-3, help_heading = "Training")]
     lr: f64,
     /// Steps in which it rises; then it falls to a tenth along a cosine
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Training")]
@@ -152,12 +155,22 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The settings, checked.
+    /// The settings, checked as far as they can be without a model.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        self.settings_of(RANK)
+    }
+
+    /// The settings for a model: adapters that are not asked for are no wider than its projections.
+    pub(super) fn settings_for(&self, config: &ModelConfig) -> Result<Settings, Failure> {
+        let narrowest = config.hidden_size.min(config.mlp_size).min(config.num_kv_heads * config.head_dim);
+        self.settings_of(RANK.min(narrowest))
+    }
+
+    fn settings_of(&self, rank: usize) -> Result<Settings, Failure> {
         let trainable = if self.full {
             Trainable::Full
         } else {
-            let rank = self.lora_rank.unwrap_or(8);
+            let rank = self.lora_rank.unwrap_or(rank);
             let mut targets = self.lora_targets.clone();
             if targets.is_empty() {
                 targets = Projection::ALL.to_vec();

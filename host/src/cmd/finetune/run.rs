@@ -44,7 +44,8 @@ impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let printer = context.printer;
         element_wise_on_one_thread();
-        let settings = self.settings()?;
+        // What cannot be is refused before anything slow is done.
+        self.settings()?;
         if self.output.exists() {
             return Err(Failure::usage(format!("`{}` exists already", self.output.display()))
                 .hint("give -o a new name; a super-network is never overwritten"));
@@ -56,6 +57,7 @@ impl Args {
         let (documents, data_sha256) = self.documents()?;
         let supernet = model::open(&self.model, self.calibration.as_deref(), &context.home, printer)?;
         let config = supernet.config();
+        let settings = self.settings_for(config)?;
         if settings.sequence > config.max_positions {
             let message = format!("sequences of {} tokens for a model of {} positions", settings.sequence, config.max_positions);
             return Err(Failure::usage(message).hint("give a smaller --sequence"));
@@ -126,6 +128,12 @@ impl Args {
             tokens: outcome.tokens,
             trained: grid.clone(),
         };
+        if !place.is_exact() {
+            let mut exact = supernet.network(positions)?;
+            exact.make_trainable(&settings.trainable, settings.seed)?;
+            exact.take_over(&network)?;
+            network = exact;
+        }
         let file = supernet.write_finetuned(&mut network, record, &outcome.log, &self.output)?;
         // All that it held is in the new super-network; one that cannot be removed does no harm.
         if let Err(error) = std::fs::remove_dir_all(&folder) {

@@ -1,9 +1,7 @@
 //! Which sub-networks a training trains besides the full one: of a space, of a calibrated grid, or those that a search found.
 
 use super::Args;
-use crate::{
-    cli::Context, cmd::studies, exit_code, failure::Failure, model, search::sub_network, space, ui::Progress,
-};
+use crate::{cli::Context, cmd::studies, exit_code, failure::Failure, model, search::sub_network, space, ui::Progress};
 use edgewise_finetune::{Corpus, Size, Validation, calibrate};
 use edgewise_onnx::SubNetwork;
 use edgewise_search::{Candidate, Objective, Strata, spread_first};
@@ -116,8 +114,10 @@ fn found(path: &Path, id: Option<&str>, supernet: &SuperNetwork, context: &Conte
         let record = study.candidate(id)?;
         let own = supernet.file.ranking();
         if let Some(order) = record.candidate.order.as_deref().filter(|order| *order != own) {
-            return Err(Failure::usage(format!("`{id}` is cut from a super-network sorted by `{order}`, this one is by `{own}`"))
-                .hint(format!("train one made by `host prepare --importance {order}`")));
+            return Err(Failure::usage(format!(
+                "`{id}` is cut from a super-network sorted by `{order}`, this one is by `{own}`"
+            ))
+            .hint(format!("train one made by `host prepare --importance {order}`")));
         }
         let sub = sub_network(&record.candidate);
         if sub == supernet.full() {

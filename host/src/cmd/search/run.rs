@@ -21,7 +21,8 @@ use crate::{
 };
 use edgewise_protocol::{Context as Lengths, Form, Runtime};
 use edgewise_search::{
-    Candidate, DIAGONAL_LOCAL, Guided, LEAST_TRIALS, Objective, ParameterCount, Rules, Sampler, Settings, SqliteStudy, StudyStore, sampler,
+    Candidate, DIAGONAL_LOCAL, Guided, LEAST_TRIALS, Objective, ParameterCount, Rules, Sampler, Settings, SqliteStudy,
+    StudyStore, sampler,
 };
 use edgewise_supernet::{Evaluation, Network, Reference, SuperNetwork, Windows};
 use std::{
