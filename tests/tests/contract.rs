@@ -355,7 +355,7 @@ fn wrong_names_are_answered_with_the_right_ones() {
         ),
         ("search --constraint speed<=3", vec!["speed", "tpot_ms"]),
         ("search --constraint tpot_ms", vec!["tpot_ms"]),
-        ("search --space wide", vec!["wide", "default", "per-layer", "uniform", "depth"]),
+        ("search --space wide", vec!["wide", "default", "per-layer", "uniform", "depth", "medium", "llama-joint"]),
         ("search --runtime fast", vec!["fast", "auto", "tract", "ort"]),
         ("search --workload length=3", vec!["length", "prompt", "gen"]),
         ("search --workload prompt=4000,gen=8", vec!["4008", "1024"]),

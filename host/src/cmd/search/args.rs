@@ -52,7 +52,8 @@ pub(crate) struct Args {
     /// diagonal-local, random or nsga2 [default: diagonal-local]
     #[arg(long, value_name = "S")]
     pub(super) sampler: Option<String>,
-    /// default, per-layer, uniform or depth [default: default]
+    /// default, per-layer, uniform or depth, or a space of the authors of arXiv 2410.06479: small, medium, hw-gpt-bench or
+    /// llama-joint [default: default]
     #[arg(long, value_name = "S")]
     pub(super) space: Option<String>,
     /// Held-out text for perplexity [default: a bundled public-domain text]
