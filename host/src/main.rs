@@ -18,6 +18,7 @@ mod scratch;
 mod search;
 mod shipment;
 mod space;
+mod tasks;
 mod ui;
 mod view;
 

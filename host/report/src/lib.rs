@@ -20,7 +20,7 @@ mod table;
 mod ties;
 
 pub use data::{
-    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
-    Status, Workload,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, Quality,
+    ReportData, Status, Workload,
 };
 pub use page::render;

@@ -2,7 +2,7 @@
 
 mod sample;
 
-use edgewise_report::{Agreement, Axis, Estimate, Fact, ReportData, Status, render};
+use edgewise_report::{Agreement, Axis, Estimate, Fact, Quality, ReportData, Status, render};
 use sample::{sample, sentinels};
 
 /// Walks the page as XML: every tag closed in order, every attribute quoted, no stray `<` or `&`. Returns the names of elements.
@@ -194,6 +194,27 @@ fn an_empty_study_and_every_axis_make_a_page() {
         elements(&page);
         assert_eq!(count(&page, "<path class=\"front\""), 1, "{axis:?}");
     }
+}
+
+#[test]
+fn the_front_is_drawn_against_what_was_searched_for() {
+    let mut data = sample();
+    assert!(!candidates(&render(&data)).contains("Task error"));
+    for (n, candidate) in data.candidates.iter_mut().enumerate() {
+        candidate.task_error = Some(0.5 + 0.01 * n as f64);
+    }
+    data.candidates[3].task_error = None;
+    let measured = data.candidates.iter().filter(|c| !c.measurements.is_empty()).count();
+    data.quality = Quality::TaskError;
+    let page = render(&data);
+    elements(&page);
+    assert_eq!(count(&page, "<a class=\"point "), measured - 1, "what was not asked has no place");
+    assert!(page.contains(">error on tasks<") && page.contains(" · error on tasks 0.500 · "));
+    let first = row(&page, &data, &data.baseline);
+    assert!(first.contains("<td data-sort=\"0.5\">0.500</td>"), "{first}");
+    assert_eq!(count(row(&page, &data, &data.candidates[3].id), "<td"), count(candidates(&page), "<th scope=\"col\"") - 1);
+    data.quality = Quality::Kl;
+    assert_eq!(count(&render(&data), "<a class=\"point "), 0, "without values there is no front");
 }
 
 /// The table of candidates of the first device.

@@ -44,5 +44,5 @@ pub use sentinel::{SentinelPoint, sentinel_series};
 pub use space::{Dimension, Shape, Space, SpaceError, SpaceKind};
 pub use store::{
     Artifact, Device, Energy, Error, Estimate, Failure, Form, Gap, Origin, Pending, Quality, Record, Role, SCHEMA_VERSION,
-    SENTINEL_SEAT, Session, Settings, SqliteStudy, StudyStore, Trial,
+    SENTINEL_SEAT, Session, Settings, SqliteStudy, StudyStore, TaskScore, Trial,
 };

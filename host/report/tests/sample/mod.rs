@@ -1,8 +1,8 @@
 //! A made-up study of the size of a real one.
 
 use edgewise_report::{
-    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
-    Status, Workload,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, Quality,
+    ReportData, Status, Workload,
 };
 
 const LAYERS: u32 = 30;
@@ -56,6 +56,8 @@ fn candidate(n: u32, cut: f64, noise: &mut Noise) -> Candidate {
         mlp,
         parameters: Some(parameters),
         perplexity: Some(perplexity),
+        kl: None,
+        task_error: None,
         artifact_bytes: Some(parameters * 4 + 1_400_000),
         measurements: vec![Measurement {
             device: "jetson".to_owned(),
@@ -168,6 +170,7 @@ pub(crate) fn sample() -> ReportData {
         },
         workload: Workload { prompt_tokens: 128, generated_tokens: 64 },
         axis: Axis::TpotMs,
+        quality: Quality::Perplexity,
         baseline: candidates[0].id.clone(),
         candidates,
         devices: vec![jetson, pi],
