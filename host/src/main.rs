@@ -8,6 +8,7 @@ mod exit_code;
 mod expected;
 mod failure;
 mod home;
+mod importance;
 mod interrupt;
 mod json;
 mod measuring;

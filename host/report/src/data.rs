@@ -21,6 +21,8 @@ pub struct ReportData {
     pub candidates: Vec<Candidate>,
     /// The devices, each with its own front.
     pub devices: Vec<Device>,
+    /// How much the parts of the full network matter, where it is known.
+    pub importance: Option<Importance>,
     /// How well one order of the candidates predicts another: pairs of devices, and what is known without a device against each.
     pub portability: Vec<Agreement>,
     /// How the study was made: command, seed, sampler, versions, ...; shown as given, in order.
@@ -53,6 +55,28 @@ pub struct Model {
     pub mlp: u32,
     /// Key/value groups of each of its layers.
     pub kv_groups: u32,
+}
+
+/// Scores of the full network's parts; larger matters more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Importance {
+    /// How neurons and key/value groups were scored.
+    pub ranking: String,
+    /// How layers were scored.
+    pub layer_ranking: String,
+    /// Every layer.
+    pub layers: Vec<LayerImportance>,
+}
+
+/// Scores of a layer and of its parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerImportance {
+    /// The layer's own; below zero where the network does better without it.
+    pub score: f64,
+    /// Its key/value groups', in any order.
+    pub kv_groups: Vec<f64>,
+    /// Means over parts of its neurons of equal size, from the most important.
+    pub neurons: Vec<f64>,
 }
 
 /// Numbers of tokens that were timed.

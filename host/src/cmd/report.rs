@@ -5,13 +5,15 @@ use crate::{
     cli::Context,
     exit_code,
     failure::Failure,
+    importance::{self, Summary},
     view::{Compared, Intervals, Measured, View},
 };
 use edgewise_report::{
-    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, Quality,
-    ReportData, Status, Workload, render,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Importance, LayerImportance,
+    Measurement, Model, Quality, ReportData, Status, Workload, render,
 };
 use edgewise_search::{Objective, Record};
+use serde::Deserialize;
 use std::path::PathBuf;
 
 /// Flags of `host report`.
@@ -67,6 +69,7 @@ fn data(study: &Study) -> Result<ReportData, Failure> {
         baseline: baseline.id.clone(),
         candidates: view.shown().into_iter().map(|r| candidate(view, r, &intervals)).collect(),
         devices,
+        importance: importance(view)?,
         portability: portability(view),
         method: method(study),
         seconds: view.seconds.iter().map(|(name, s)| (name.clone(), *s)).collect(),
@@ -167,6 +170,17 @@ fn report_device(view: &View, device: &edgewise_search::Device) -> Result<Device
 fn comparison(row: Compared) -> Comparison {
     let cuts = row.cuts.iter().map(|cut| Cut { less: cut.less, perplexity: cut.perplexity }).collect();
     Comparison { series: row.series, cuts }
+}
+
+/// The scores of the super-network's parts, where the study keeps them.
+fn importance(view: &View) -> Result<Option<Importance>, Failure> {
+    let Some(stored) = view.settings.details.get(importance::DETAIL) else { return Ok(None) };
+    let Summary { ranking, layer_ranking, layers } = Summary::deserialize(stored).map_err(|e| {
+        Failure::new(exit_code::STUDY, format!("the study's importance scores cannot be read: {e}"))
+            .hint("make the report with the program that made the study")
+    })?;
+    let layer = |l: importance::Layer| LayerImportance { score: l.score, kv_groups: l.kv_groups, neurons: l.neurons };
+    Ok(Some(Importance { ranking, layer_ranking, layers: layers.into_iter().map(layer).collect() }))
 }
 
 fn portability(view: &View) -> Vec<Agreement> {

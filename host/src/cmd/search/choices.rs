@@ -8,6 +8,7 @@ use crate::{
     cli::Context,
     devices::{Fleet, RuntimeChoice},
     failure::Failure,
+    importance::{self, Summary},
     measuring::WorkloadSpec,
     model::DEMO,
     space,
@@ -150,6 +151,12 @@ impl Args {
             "program": concat!("edgewise ", env!("CARGO_PKG_VERSION")),
         });
         let serde_json::Value::Object(mut details) = details else { unreachable!("an object was written") };
+        // They follow from what is compared already. A study that was begun without them goes on without.
+        let scores = match known {
+            Some(settings) => settings.details.get(importance::DETAIL).cloned(),
+            None => serde_json::to_value(Summary::of(&supernet.file)).ok(),
+        };
+        details.extend(scores.map(|scores| (importance::DETAIL.to_owned(), scores)));
         details.extend(choices.tasks.detail.clone().map(|detail| (tasks::DETAIL.to_owned(), detail)));
         Ok(Settings {
             seed: self.seed(known),
