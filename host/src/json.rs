@@ -8,7 +8,7 @@ use crate::{
     view::{Compared, Intervals, Measured, View},
 };
 use edgewise_protocol::{Form as WireForm, Measurement, ProviderShare};
-use edgewise_search::{Agreement, Candidate, Energy, Estimate, Form, Record, SentinelPoint, Trial};
+use edgewise_search::{Agreement, Candidate, Energy, Estimate, Form, Record, SentinelPoint, TaskScore, Trial};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -146,6 +146,19 @@ struct Quality {
     /// Where it was asked for as an objective or a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     kl: Option<f64>,
+    /// Where the study has tasks: one minus the mean of their scores, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_error: Option<f64>,
+    /// ... and these by task.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tasks: BTreeMap<String, TaskScore>,
+}
+
+impl From<&edgewise_search::Quality> for Quality {
+    fn from(of: &edgewise_search::Quality) -> Self {
+        let edgewise_search::Quality { perplexity, nll, tokens, kl, ref tasks } = *of;
+        Self { perplexity, nll, tokens, kl, task_error: of.task_error(), tasks: tasks.clone() }
+    }
 }
 
 /// A device's result: all its trials of a candidate together.
@@ -307,7 +320,7 @@ impl CandidateDocument {
             artifact_sha256: record.artifact.as_ref().map(|a| a.sha256.clone()),
             status,
             error: failure.map(|f| f.message.clone()),
-            quality: record.quality.map(|q| Quality { perplexity: q.perplexity, nll: q.nll, tokens: q.tokens, kl: q.kl }),
+            quality: record.quality.as_ref().map(Quality::from),
             measurements,
         }
     }

@@ -8,6 +8,7 @@ mod exit_code;
 mod expected;
 mod failure;
 mod home;
+mod importance;
 mod interrupt;
 mod json;
 mod measuring;
@@ -18,6 +19,7 @@ mod scratch;
 mod search;
 mod shipment;
 mod space;
+mod tasks;
 mod ui;
 mod view;
 

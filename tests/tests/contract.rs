@@ -242,6 +242,8 @@ fn reports(home: &Home, search: &Value) {
     for load in ["src=\"http", "src='http", "href=\"http", "href='http", "url(", "@import", "<link", "<iframe", "fetch("] {
         assert!(!html.contains(load), "the page loads something: {load}");
     }
+    let layers = list(find(search, text(search, "/baseline")), "/config/layers").len();
+    assert_eq!(html.matches("<g class=\"row\"").count(), layers, "importance has a row for each layer");
     let Some(browser) = tool(&CHROMIUM) else { return };
     let shown = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--virtual-time-budget=2000"])
@@ -255,6 +257,11 @@ fn reports(home: &Home, search: &Value) {
     for id in ids(search) {
         assert!(rows.contains(id), "{id} is not in the table: {dom}\n{}", String::from_utf8_lossy(&shown.stderr));
     }
+    let plot =
+        dom.split("<svg class=\"plot importance\"").nth(1).and_then(|rest| rest.split("</svg>").next()).unwrap_or_default();
+    assert_eq!(plot.matches("<g class=\"row\"").count(), layers, "{dom}");
+    // The demo model has 8 layers of 3 groups; its neurons are shown by tenths.
+    assert_eq!(plot.matches("class=\"cell\"").count(), layers * (10 + 3), "{plot}");
 }
 
 #[test]
@@ -355,7 +362,7 @@ fn wrong_names_are_answered_with_the_right_ones() {
         ),
         ("search --constraint speed<=3", vec!["speed", "tpot_ms"]),
         ("search --constraint tpot_ms", vec!["tpot_ms"]),
-        ("search --space wide", vec!["wide", "default", "per-layer", "uniform", "depth"]),
+        ("search --space wide", vec!["wide", "default", "per-layer", "uniform", "depth", "medium", "llama-joint"]),
         ("search --runtime fast", vec!["fast", "auto", "tract", "ort"]),
         ("search --workload length=3", vec!["length", "prompt", "gen"]),
         ("search --workload prompt=4000,gen=8", vec!["4008", "1024"]),

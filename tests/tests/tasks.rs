@@ -1,7 +1,7 @@
 //! `host evaluate` on tasks, by other definitions of perplexity, and against the full network.
 
 use edgewise_supernet::{CALIBRATION_TEXT, Calibration, Checkpoint, Method, SuperNetwork, Text, Windows, prepare};
-use edgewise_tests::{Home, MMLU, SMOLLM2, count, file_from, host, list, measuring, number, skip, text};
+use edgewise_tests::{Home, MMLU, SMOLLM2, count, file_from, host, ids, list, measuring, number, skip, text};
 use serde_json::Value;
 use std::{
     fs,
@@ -167,4 +167,75 @@ fn a_search_can_minimise_the_divergence() {
     }
     assert!((number(&found, "/hypervolume/local/reference/0") - 4f64.ln()).abs() < 1e-9, "{found}");
     assert!(list(&found, "/front/local").iter().any(|id| id == baseline), "{found}");
+}
+
+#[test]
+fn a_search_can_minimise_the_error_on_tasks() {
+    let home = Home::with_demo();
+    let _turn = measuring();
+    let mmlu = home.path("mmlu.jsonl");
+    fs::copy(fixture("mmlu"), &mmlu).expect("the home can be written");
+    let tasks = format!("--task mmlu={} --task piqa={} --fewshot 1", mmlu.display(), fixture("piqa").display());
+    let begin = "search --json --trials 1 --runtime tract --workload prompt=8,gen=4 --study";
+    let study = home.path("s.study");
+    let search = |budget: u32| home.host(begin).arg(&study).arg("--budget").arg(budget.to_string());
+    let call = search(3).words("--model demo --seed 5 --objective task_error,tpot_ms --task-limit 3").words(&tasks);
+    let found = call.run().checked().json();
+    assert_eq!(found["objectives"], serde_json::json!(["task_error", "tpot_ms"]));
+    let candidates = list(&found, "/candidates");
+    assert_eq!(candidates.len(), 3);
+    for candidate in candidates {
+        let (error, scores) = (number(candidate, "/quality/task_error"), &candidate["quality"]["tasks"]);
+        let mean = f64::midpoint(number(scores, "/mmlu/value"), number(scores, "/piqa/value"));
+        assert!((0.0..=1.0).contains(&error) && (error - (1.0 - mean)).abs() < 1e-12, "{candidate}");
+        assert_eq!((text(scores, "/mmlu/metric"), text(scores, "/piqa/metric")), ("acc", "acc"));
+        // What the command for it finds.
+        let evaluate = home.host("evaluate demo --window 64 --windows 1 --seed 5 --limit 3 --json --candidate");
+        let evaluated = evaluate.arg(candidate["config"].to_string()).words(&tasks).run().checked().json();
+        for (at, task) in ["mmlu", "piqa"].into_iter().enumerate() {
+            let metric = &evaluated["tasks"][at]["metrics"]["acc"];
+            assert_eq!((&scores[task]["value"], &scores[task]["stderr"]), (&metric["value"], &metric["stderr"]), "{task}");
+        }
+    }
+    assert!((number(&found, "/hypervolume/local/reference/0") - 1.0).abs() < 1e-9, "{found}");
+    let table = home.host("front").arg(&study).run().checked().stdout;
+    assert!(table.contains("task error"), "{table}");
+
+    // Resumed without a word about tasks, the same questions are asked.
+    let more = search(4).run().checked().json();
+    let qualities = |of: &Value| list(of, "/candidates")[..3].iter().map(|c| c["quality"].clone()).collect::<Vec<_>>();
+    assert_eq!((&ids(&more)[..3], qualities(&more)), (&ids(&found)[..], qualities(&found)), "what is there stays as it was");
+    assert!((0.0..=1.0).contains(&number(&more, "/candidates/3/quality/task_error")), "{more}");
+    search(4).words("--task-limit 2").words(&tasks).run().fails(40).says(&["details.tasks"]);
+    let changed = fs::read_to_string(&mmlu).expect("it was copied").replace("Venus", "Vesta");
+    fs::write(&mmlu, changed).expect("the home can be written");
+    search(5).run().fails(40).says(&["mmlu.jsonl` is not the file that the study was begun with", "--study"]);
+    fs::remove_file(&mmlu).expect("the home can be written");
+    search(5).run().fails(2).says(&["mmlu.jsonl", "check the path"]);
+    home.host("search --objective task_error,tpot_ms").run().fails(2).says(&["--task mmlu=FILE"]);
+}
+
+#[test]
+fn what_is_explored_is_asked_only_when_it_is_measured() {
+    let home = Home::with_demo();
+    let _turn = measuring();
+    let study = home.path("s.study");
+    let search = |words: &str| {
+        let call =
+            home.host("search --json --trials 1 --runtime tract --workload prompt=8,gen=4 --explore 6 --study").arg(&study);
+        call.words(words).run().checked().json()
+    };
+    let found = search(&format!("--model demo --budget 3 --task piqa={}", fixture("piqa").display()));
+    let more = search("--budget 4");
+    assert_eq!((count(&found, "/explored"), count(&more, "/explored")), (6, 6));
+    for candidate in list(&more, "/candidates") {
+        assert_eq!(text(candidate, "/status"), "ok", "{candidate}");
+        assert!((0.0..=1.0).contains(&number(candidate, "/quality/task_error")), "{candidate}");
+    }
+    // Shown, and not searched for.
+    assert_eq!(more["objectives"], serde_json::json!(["perplexity", "tpot_ms"]));
+    let page = home.path("report.html");
+    home.host("report -o").arg(&page).arg(&study).run().ok();
+    let page = fs::read_to_string(page).expect("it was written");
+    assert!(page.contains("Task error") && page.contains("<dt>tasks</dt><dd>piqa</dd>"));
 }

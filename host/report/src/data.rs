@@ -11,14 +11,18 @@ pub struct ReportData {
     pub model: Model,
     /// What was timed.
     pub workload: Workload,
-    /// The horizontal axis of the front; the vertical one is perplexity.
+    /// The horizontal axis of the front.
     pub axis: Axis,
+    /// The vertical axis.
+    pub quality: Quality,
     /// Id of the full network.
     pub baseline: String,
     /// All candidates, in the order they were proposed.
     pub candidates: Vec<Candidate>,
     /// The devices, each with its own front.
     pub devices: Vec<Device>,
+    /// How much the parts of the full network matter, where it is known.
+    pub importance: Option<Importance>,
     /// How well one order of the candidates predicts another: pairs of devices, and what is known without a device against each.
     pub portability: Vec<Agreement>,
     /// How the study was made: command, seed, sampler, versions, ...; shown as given, in order.
@@ -53,6 +57,28 @@ pub struct Model {
     pub kv_groups: u32,
 }
 
+/// Scores of the full network's parts; larger matters more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Importance {
+    /// How neurons and key/value groups were scored.
+    pub ranking: String,
+    /// How layers were scored.
+    pub layer_ranking: String,
+    /// Every layer.
+    pub layers: Vec<LayerImportance>,
+}
+
+/// Scores of a layer and of its parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerImportance {
+    /// The layer's own; below zero where the network does better without it.
+    pub score: f64,
+    /// Its key/value groups', in any order.
+    pub kv_groups: Vec<f64>,
+    /// Means over parts of its neurons of equal size, from the most important.
+    pub neurons: Vec<f64>,
+}
+
 /// Numbers of tokens that were timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
@@ -78,6 +104,18 @@ pub enum Axis {
     Parameters,
 }
 
+/// What the front keeps low besides what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    /// Perplexity on the held-out text.
+    Perplexity,
+    /// Mean divergence of the next token from the full network, in nats.
+    Kl,
+    /// One minus the mean score on tasks.
+    TaskError,
+}
+
 /// One sub-network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
@@ -97,6 +135,10 @@ pub struct Candidate {
     pub parameters: Option<u64>,
     /// Perplexity on the held-out text, where evaluated.
     pub perplexity: Option<f64>,
+    /// Divergence from the full network, in nats, where evaluated.
+    pub kl: Option<f64>,
+    /// One minus the mean score on tasks, where they were asked.
+    pub task_error: Option<f64>,
     /// Size of the exported artifact, in bytes, where exported.
     pub artifact_bytes: Option<u64>,
     /// Results by device.
@@ -251,6 +293,26 @@ impl Axis {
             Self::LatencyMs => Some(measurement.latency_ms),
             Self::PeakRssBytes => Some(exact(measurement.peak_rss_bytes as f64 / f64::from(1 << 20))),
             Self::Parameters => candidate.parameters.map(|n| exact(n as f64 / 1e6)),
+        }
+    }
+}
+
+impl Quality {
+    /// The axis' title with its unit.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Perplexity => "perplexity",
+            Self::Kl => "divergence from the full network (nats)",
+            Self::TaskError => "error on tasks",
+        }
+    }
+
+    /// The value, where it was evaluated.
+    pub(crate) const fn of(self, candidate: &Candidate) -> Option<f64> {
+        match self {
+            Self::Perplexity => candidate.perplexity,
+            Self::Kl => candidate.kl,
+            Self::TaskError => candidate.task_error,
         }
     }
 }

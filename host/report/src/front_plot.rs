@@ -1,4 +1,4 @@
-//! The front: latency against perplexity, with intervals.
+//! The front: latency against perplexity or another quality, with intervals.
 
 use crate::{
     data::{Candidate, Device, Estimate, ReportData},
@@ -34,7 +34,8 @@ pub(crate) fn front_plot(data: &ReportData, device: &Device, ties: &Ties<'_>) ->
     let joined = joined(&points, ties);
     out.push_str(r#"<div class="scroll">"#);
     let name = format!(
-        "Perplexity against {} on {}: {} candidates, {on_front} on the front, {} pairs tied",
+        "Front of {} against {} on {}: {} candidates, {on_front} on the front, {} pairs tied",
+        data.quality.title(),
         data.axis.title(),
         escape(&device.name),
         points.len(),
@@ -42,7 +43,7 @@ pub(crate) fn front_plot(data: &ReportData, device: &Device, ties: &Ties<'_>) ->
     );
     FRAME.open(&mut out, &name);
     let x = Side { scale: &xs, title: data.axis.title(), ticks: 8, label: short };
-    FRAME.axes(&mut out, &x, &Side { scale: &ys, title: "perplexity", ticks: 6, label: short });
+    FRAME.axes(&mut out, &x, &Side { scale: &ys, title: data.quality.title(), ticks: 6, label: short });
     front_line(&mut out, &xs, &ys, &points);
     bands(&mut out, &xs, &ys, &joined);
     // The front is drawn last, so that nothing covers it.
@@ -65,7 +66,7 @@ pub(crate) fn front_plot(data: &ReportData, device: &Device, ties: &Ties<'_>) ->
 fn points<'a>(data: &'a ReportData, device: &Device) -> Vec<Point<'a>> {
     let point = |candidate: &'a Candidate| {
         let x = data.axis.of(candidate, candidate.on(&device.name)?)?;
-        let y = candidate.perplexity?;
+        let y = data.quality.of(candidate)?;
         let finite = y.is_finite() && x.median.is_finite() && x.ci95.iter().all(|v| v.is_finite());
         let front = device.front.contains(&candidate.id);
         finite.then(|| Point { candidate, x, y, front, baseline: candidate.id == data.baseline })
@@ -109,9 +110,10 @@ fn draw(out: &mut String, xs: &Scale, ys: &Scale, point: &Point<'_>, data: &Repo
     let kind = kind(point);
     let interval = half_width(&point.x).filter(|w| *w > 0.0).map_or_else(String::new, |w| format!(" ± {}", percent(w)));
     let text = format!(
-        "{}{} · perplexity {} · {} {}{interval} · {} of {} layers{}",
+        "{}{} · {} {} · {} {}{interval} · {} of {} layers{}",
         point.candidate.id,
         if point.baseline { " (baseline)" } else { "" },
+        data.quality.title(),
         number(point.y),
         data.axis.title(),
         number(point.x.median),

@@ -11,6 +11,7 @@ mod drift_plot;
 mod flags;
 mod format;
 mod front_plot;
+mod importance_plot;
 mod markup;
 mod page;
 mod plot;
@@ -20,7 +21,7 @@ mod table;
 mod ties;
 
 pub use data::{
-    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
-    Status, Workload,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Importance, LayerImportance,
+    Measurement, Model, Quality, ReportData, Status, Workload,
 };
 pub use page::render;

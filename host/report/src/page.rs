@@ -8,6 +8,7 @@ use crate::{
     flags::flags,
     format::{NONE, count, number, percent, seconds},
     front_plot::front_plot,
+    importance_plot::importance_plot,
     markup::{escape, put},
     table::table,
     ties::Ties,
@@ -38,6 +39,7 @@ pub fn render(data: &ReportData) -> String {
         section(&mut out, data, device);
     }
     agreement(&mut out, data);
+    importance_plot(&mut out, data);
     method(&mut out, data);
     out.push_str("</main>");
     put!(

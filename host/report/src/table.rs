@@ -9,10 +9,11 @@ use crate::{
 };
 
 /// Headings with their explanations, in the order of the cells.
-const HEADINGS: [(&str, &str); 16] = [
+const HEADINGS: [(&str, &str); 17] = [
     ("Candidate", "Name of the configuration"),
     ("Layers", "One bar per layer of the full network: height is neurons kept, paler bars have fewer key/value groups"),
     ("Perplexity", "On the held-out text; lower is better"),
+    (TASK_ERROR, "One minus the mean score on tasks; lower is better"),
     ("TTFT", "Time to first token, median and half of its 95 % interval"),
     ("TPOT", "Time per output token after the first, median and half of its 95 % interval"),
     (LATENCY, "Time of the whole workload, median and half of its 95 % interval"),
@@ -28,12 +29,14 @@ const HEADINGS: [(&str, &str); 16] = [
     ("Status", "How it ended"),
 ];
 
+const TASK_ERROR: &str = "Task error";
 const LATENCY: &str = "Latency";
 const TIES: &str = "Ties";
 const ENERGY: &str = "Energy per token";
 
 /// Columns that are shown only where they say something.
 struct Columns<'a> {
+    task_error: bool,
     latency: bool,
     ties: Option<&'a Ties<'a>>,
     energy: bool,
@@ -42,6 +45,7 @@ struct Columns<'a> {
 impl Columns<'_> {
     fn has(&self, name: &str) -> bool {
         match name {
+            TASK_ERROR => self.task_error,
             LATENCY => self.latency,
             TIES => self.ties.is_some(),
             ENERGY => self.energy,
@@ -54,6 +58,7 @@ impl Columns<'_> {
 pub(crate) fn table(data: &ReportData, device: &Device, ties: &Ties<'_>) -> String {
     let mut out = String::new();
     let columns = Columns {
+        task_error: data.candidates.iter().any(|c| c.task_error.is_some()),
         latency: data.axis == Axis::LatencyMs,
         ties: Some(ties).filter(|ties| !ties.is_empty()),
         energy: data.candidates.iter().any(|c| c.on(&device.name).is_some_and(|m| m.joules_per_token.is_some())),
@@ -114,6 +119,10 @@ fn row(out: &mut String, data: &ReportData, device: &Device, candidate: &Candida
     );
     let quality = candidate.perplexity.filter(|p| p.is_finite());
     cell(out, quality, &quality.map_or(NONE.to_owned(), number));
+    if columns.task_error {
+        let error = candidate.task_error.filter(|e| e.is_finite());
+        cell(out, error, &error.map_or(NONE.to_owned(), number));
+    }
     time(out, measured.map(|m| m.ttft_ms));
     time(out, measured.map(|m| m.tpot_ms));
     if columns.latency {

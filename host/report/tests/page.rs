@@ -2,7 +2,7 @@
 
 mod sample;
 
-use edgewise_report::{Agreement, Axis, Estimate, Fact, ReportData, Status, render};
+use edgewise_report::{Agreement, Axis, Estimate, Fact, LayerImportance, Quality, ReportData, Status, render};
 use sample::{sample, sentinels};
 
 /// Walks the page as XML: every tag closed in order, every attribute quoted, no stray `<` or `&`. Returns the names of elements.
@@ -139,6 +139,9 @@ fn hostile_text_stays_text() {
     let strangers = vec![evil.to_owned(), format!("{evil}2"), format!("{evil}3"), format!("{evil}4")];
     device.ties.push((evil.to_owned(), strangers.clone()));
     device.ties.push((format!("{evil}{}", data.baseline), strangers));
+    let importance = data.importance.as_mut().unwrap();
+    importance.ranking = evil.to_owned();
+    importance.layer_ranking = evil.to_owned();
     data.portability.push(Agreement { a: evil.to_owned(), b: evil.to_owned(), kendall: None, spearman: None, n: 0 });
     for candidate in &mut data.candidates {
         candidate.id = format!("{evil}{}", candidate.id);
@@ -174,6 +177,8 @@ fn numbers_that_are_none_leave_no_trace() {
     data.candidates[7].measurements[0].trials = 0;
     (data.portability[1].kendall, data.portability[1].spearman) = (Some(f64::NAN), Some(f64::INFINITY));
     data.seconds[0].1 = f64::NAN;
+    let layers = &mut data.importance.as_mut().unwrap().layers;
+    (layers[0].score, layers[1].neurons[3], layers[2].kv_groups[0]) = (f64::NAN, f64::INFINITY, f64::NEG_INFINITY);
     let page = render(&data);
     elements(&page);
     assert!(!page.contains("NaN") && !page.contains(">inf") && !page.contains("\"inf"), "a number leaked");
@@ -194,6 +199,27 @@ fn an_empty_study_and_every_axis_make_a_page() {
         elements(&page);
         assert_eq!(count(&page, "<path class=\"front\""), 1, "{axis:?}");
     }
+}
+
+#[test]
+fn the_front_is_drawn_against_what_was_searched_for() {
+    let mut data = sample();
+    assert!(!candidates(&render(&data)).contains("Task error"));
+    for (n, candidate) in data.candidates.iter_mut().enumerate() {
+        candidate.task_error = Some(0.5 + 0.01 * n as f64);
+    }
+    data.candidates[3].task_error = None;
+    let measured = data.candidates.iter().filter(|c| !c.measurements.is_empty()).count();
+    data.quality = Quality::TaskError;
+    let page = render(&data);
+    elements(&page);
+    assert_eq!(count(&page, "<a class=\"point "), measured - 1, "what was not asked has no place");
+    assert!(page.contains(">error on tasks<") && page.contains(" · error on tasks 0.500 · "));
+    let first = row(&page, &data, &data.baseline);
+    assert!(first.contains("<td data-sort=\"0.5\">0.500</td>"), "{first}");
+    assert_eq!(count(row(&page, &data, &data.candidates[3].id), "<td"), count(candidates(&page), "<th scope=\"col\"") - 1);
+    data.quality = Quality::Kl;
+    assert_eq!(count(&render(&data), "<a class=\"point "), 0, "without values there is no front");
 }
 
 /// The table of candidates of the first device.
@@ -290,6 +316,45 @@ fn drift_is_drawn_for_one_sentinel_and_for_a_hundred() {
     }
     data.devices[0].drift.clear();
     assert!(!render(&data).contains("<svg class=\"plot small\""));
+}
+
+/// The picture of importance.
+fn importance(page: &str) -> Option<&str> {
+    page.split("<svg class=\"plot importance\"").nth(1)?.split("</svg>").next()
+}
+
+#[test]
+fn importance_is_a_row_for_each_layer() {
+    let mut data = sample();
+    let page = render(&data);
+    let plot = importance(&page).unwrap();
+    assert_eq!(count(plot, "<g class=\"row\""), 30);
+    assert_eq!((count(plot, "class=\"score\""), count(plot, "class=\"cell\"")), (30, 30 * (10 + 3)));
+    // The groups of a layer are put in order.
+    assert!(plot.contains("layer 29 · score 0.400 · neurons 0.400 to 0.0109 · groups 0.268 to 0.0109\""), "{plot}");
+    assert!(page.contains("<code>contribution</code>") && page.contains("layers, by <code>block</code>"));
+    let numbers = |attribute: &str| -> Vec<f64> {
+        plot.split(&format!(" {attribute}=\"")).skip(1).map(|r| r.split('"').next().unwrap().parse().unwrap()).collect()
+    };
+    assert!(
+        numbers("x").iter().all(|x| (0.0..=760.0).contains(x)) && numbers("opacity").iter().all(|o| (0.06..=1.0).contains(o))
+    );
+
+    // A network that does better without a layer, one of a single layer, and one that is deeper than a page.
+    let layers = &mut data.importance.as_mut().unwrap().layers;
+    layers[4].score = -0.1;
+    elements(&render(&data));
+    let layer = |score| LayerImportance { score, kv_groups: vec![0.0], neurons: vec![0.0; 3] };
+    for layers in [vec![layer(0.0)], (0..2000).map(|n| layer(f64::from(n))).collect()] {
+        data.importance.as_mut().unwrap().layers = layers;
+        let page = render(&data);
+        elements(&page);
+        assert!(!importance(&page).unwrap().contains("NaN") && count(&page, "<g class=\"row\"") <= 200);
+    }
+    data.importance.as_mut().unwrap().layers.clear();
+    assert_eq!(importance(&render(&data)), None);
+    data.importance = None;
+    assert!(!render(&data).contains("What matters in the full network"));
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub fn hypervolume<P: AsRef<[f64]>>(points: &[P], reference: &[f64]) -> Result<f
     Ok(volume(inside.map(<[f64]>::to_vec).collect(), reference))
 }
 
-/// The reference point of a study: 4 × the baseline's perplexity, which is a divergence of ln 4, and 1.1 × the baseline's value of
-/// every other objective.
+/// The reference point of a study: 4 × the baseline's perplexity, which is a divergence of ln 4, an error of 1 on tasks, and 1.1 ×
+/// the baseline's value of every other objective.
 ///
 /// It depends on the baseline alone, never on what the search found: the figure can be recomputed from the study, does not move
 /// while the study grows, and two studies with the same baseline can be compared. A candidate that costs more than the full
@@ -39,6 +39,8 @@ pub fn reference_point(objectives: &[Objective], baseline: &[f64]) -> Vec<f64> {
         Objective::Perplexity => WORST_RATIO * value,
         // The full network diverges from itself by nothing, of which there is no multiple.
         Objective::Kl => value + WORST_RATIO.ln(),
+        // Of a baseline that makes no mistakes there is no multiple either.
+        Objective::TaskError => 1.0,
         _ => 1.1 * value,
     };
     objectives.iter().zip(baseline).map(limit).collect()
@@ -221,6 +223,7 @@ mod tests {
         let objectives = [Objective::Perplexity, Objective::TpotMs];
         assert_eq!(reference_point(&objectives, &[6.0, 10.0]), [24.0, 11.0]);
         assert_eq!(reference_point(&[Objective::Kl], &[0.0]), [4f64.ln()]);
+        assert_eq!(reference_point(&[Objective::TaskError], &[0.0]), [1.0]);
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 mod candidate;
 mod constraint;
+mod dimension;
 mod explore;
 mod history;
 mod hypervolume;
@@ -12,6 +13,7 @@ mod noise;
 mod objective;
 mod pareto;
 mod portability;
+mod presets;
 mod recipes;
 mod sampler;
 mod schedule;
@@ -31,6 +33,7 @@ pub use noise::{
 pub use objective::{Objective, ObjectiveError, parse_objectives};
 pub use pareto::{PointError, crowding_distances, dominates, front, sort_fronts};
 pub use portability::{Agreement, Quantity, kendall, portability, spearman};
+pub use presets::PRESETS;
 pub use recipes::{EXPLORE, LADDER, Recipes, SEARCH, SERIES_PREFIX};
 pub use sampler::{
     DIAGONAL_LOCAL, DiagonalLocal, Guided, NSGA2, Nsga2, ParameterCount, RANDOM, Random, SAMPLERS, Sampler, SamplerError, Strata,
@@ -38,8 +41,8 @@ pub use sampler::{
 };
 pub use schedule::{Seat, seats};
 pub use sentinel::{SentinelPoint, sentinel_series};
-pub use space::{Dimension, PRESETS, Shape, Space, SpaceError, SpaceKind};
+pub use space::{Dimension, Shape, Space, SpaceError, SpaceKind};
 pub use store::{
     Artifact, Device, Energy, Error, Estimate, Failure, Form, Gap, Origin, Pending, Quality, Record, Role, SCHEMA_VERSION,
-    SENTINEL_SEAT, Session, Settings, SqliteStudy, StudyStore, Trial,
+    SENTINEL_SEAT, Session, Settings, SqliteStudy, StudyStore, TaskScore, Trial,
 };

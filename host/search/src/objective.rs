@@ -12,6 +12,8 @@ pub enum Objective {
     Perplexity,
     /// Mean divergence of the next token's distribution from the full network's on the held-out text, in nats.
     Kl,
+    /// One minus the metric that stands for a task, mean over the study's tasks.
+    TaskError,
     /// Time to the first token, in milliseconds.
     TtftMs,
     /// Time per output token after the first, in milliseconds.
@@ -46,20 +48,34 @@ pub enum ObjectiveError {
 
 impl Objective {
     /// Every objective, in the order they are listed for people.
-    pub const ALL: [Self; 7] =
-        [Self::Perplexity, Self::Kl, Self::TtftMs, Self::TpotMs, Self::LatencyMs, Self::PeakRssBytes, Self::Parameters];
+    pub const ALL: [Self; 8] = [
+        Self::Perplexity,
+        Self::Kl,
+        Self::TaskError,
+        Self::TtftMs,
+        Self::TpotMs,
+        Self::LatencyMs,
+        Self::PeakRssBytes,
+        Self::Parameters,
+    ];
 
     /// The name on the command line and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Perplexity => "perplexity",
             Self::Kl => "kl",
+            Self::TaskError => "task_error",
             Self::TtftMs => "ttft_ms",
             Self::TpotMs => "tpot_ms",
             Self::LatencyMs => "latency_ms",
             Self::PeakRssBytes => "peak_rss_bytes",
             Self::Parameters => "parameters",
         }
+    }
+
+    /// Whether it says how good the network is, rather than what it costs.
+    pub const fn is_quality(self) -> bool {
+        matches!(self, Self::Perplexity | Self::Kl | Self::TaskError)
     }
 
     /// Whether each device has its own value.
@@ -121,6 +137,9 @@ mod tests {
         assert_eq!(parse_objectives("tpot_ms").unwrap_err().to_string(), "a search needs at least two objectives, not 1");
         assert_eq!(parse_objectives("tpot_ms,tpot_ms").unwrap_err().to_string(), "objective `tpot_ms` is given twice");
         let unknown = parse_objectives("perplexity,speed").unwrap_err().to_string();
-        assert!(unknown.starts_with("unknown objective `speed`: known are `perplexity`, `kl`, `ttft_ms`"), "{unknown}");
+        assert!(
+            unknown.starts_with("unknown objective `speed`: known are `perplexity`, `kl`, `task_error`, `ttft_ms`"),
+            "{unknown}"
+        );
     }
 }

@@ -75,7 +75,9 @@ fn writer() {
         let pending = study.pending(&devices).unwrap();
         for p in pending {
             if p.quality {
-                study.store_quality(&p.id, &Quality { perplexity: 2.0, nll: 1.0, tokens: 1, kl: None }).unwrap();
+                study
+                    .store_quality(&p.id, &Quality { perplexity: 2.0, nll: 1.0, tokens: 1, kl: None, tasks: BTreeMap::new() })
+                    .unwrap();
                 say("quality", &p.id);
             }
             for _ in p.devices {

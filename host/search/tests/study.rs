@@ -2,7 +2,7 @@
 
 use edgewise_search::{
     Artifact, Candidate, Device, Dimension, Energy, Error, Estimate, Failure, Form, Gap, Objective, Origin, Quality, Role,
-    Session, Settings, Space, SqliteStudy, StudyStore, Trial,
+    Session, Settings, Space, SqliteStudy, StudyStore, TaskScore, Trial,
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -59,7 +59,7 @@ fn gap(device: &str, block: u32, seat: u32) -> Gap {
 }
 
 fn quality() -> Quality {
-    Quality { perplexity: 6.143_1, nll: 1.815_33, tokens: 2044, kl: None }
+    Quality { perplexity: 6.143_1, nll: 1.815_33, tokens: 2044, kl: None, tasks: BTreeMap::new() }
 }
 
 fn temporary() -> (tempfile::TempDir, PathBuf) {
@@ -130,10 +130,15 @@ fn numbers_come_back_to_the_last_bit() {
     let values = [6.899_999_999_999_999_5, 1.005_407_148_007_303_7, 15.333_247_061_659_508, 17.681_484_7e-7];
     for (n, perplexity) in (0u32..).zip(values) {
         let id = study.propose(&candidate(n + 1), &Origin::search(n)).unwrap();
-        study.store_quality(&id, &Quality { perplexity, nll: perplexity / 3.0, tokens: 1, kl: None }).unwrap();
+        study
+            .store_quality(&id, &Quality { perplexity, nll: perplexity / 3.0, tokens: 1, kl: None, tasks: BTreeMap::new() })
+            .unwrap();
     }
     for (record, perplexity) in study.records().unwrap().iter().zip(values) {
-        assert_eq!(record.quality, Some(Quality { perplexity, nll: perplexity / 3.0, tokens: 1, kl: None }));
+        assert_eq!(
+            record.quality,
+            Some(Quality { perplexity, nll: perplexity / 3.0, tokens: 1, kl: None, tasks: BTreeMap::new() })
+        );
     }
 }
 
@@ -187,6 +192,27 @@ fn nothing_is_stored_twice() {
     assert!(matches!(study.store_quality("c-0", &quality()), Err(Error::UnknownCandidate { .. })));
     let nan = Quality { perplexity: f64::INFINITY, ..quality() };
     assert!(matches!(study.store_quality(&id, &nan), Err(Error::NotFinite { .. })));
+}
+
+#[test]
+fn tasks_are_added_once_to_a_score_that_is_there() {
+    let (_folder, path) = temporary();
+    let mut study = SqliteStudy::create(&path, &settings()).unwrap();
+    let id = study.propose(&candidate(64), &Origin::search(0)).unwrap();
+    let score = |value, stderr| TaskScore { metric: "acc".to_owned(), value, stderr };
+    let tasks = BTreeMap::from([("mmlu".to_owned(), score(0.25, Some(0.125))), ("piqa".to_owned(), score(0.5, None))]);
+    assert!(matches!(study.store_tasks(&id, &tasks), Err(Error::NotEvaluated { .. })));
+    assert!(matches!(study.store_tasks("c-0", &tasks), Err(Error::UnknownCandidate { .. })));
+    study.store_quality(&id, &quality()).unwrap();
+    assert_eq!(study.records().unwrap()[0].quality.as_ref().unwrap().task_error(), None);
+    let nan = BTreeMap::from([("mmlu".to_owned(), score(f64::NAN, None))]);
+    assert!(matches!(study.store_tasks(&id, &nan), Err(Error::NotFinite { .. })));
+    study.store_tasks(&id, &tasks).unwrap();
+    assert!(matches!(study.store_tasks(&id, &tasks), Err(Error::AlreadyStored { .. })));
+    drop(study);
+    let stored = SqliteStudy::read(&path).unwrap().records().unwrap().remove(0).quality.unwrap();
+    assert_eq!(stored, Quality { tasks, ..quality() });
+    assert_eq!(stored.task_error(), Some(0.625));
 }
 
 #[test]

@@ -104,18 +104,11 @@ fn csv(view: &View, device: &str, pick: &[Constraint]) -> Result<String, Failure
 pub(crate) fn table(view: &View, device: &str, pick: &[Constraint]) -> Result<String, Failure> {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "candidate",
-        "perplexity",
-        "ttft ms",
-        "tpot ms",
-        "vs full",
-        "memory MB",
-        "parameters",
-        "layers",
-        "trials",
-        "ties",
-    ]);
+    // Only a study that has tasks says how well they are answered.
+    let asked = view.records.iter().any(|r| view.value(r, device, Objective::TaskError).is_some());
+    let quality: &[&str] = if asked { &["perplexity", "task error"] } else { &["perplexity"] };
+    let costs = ["ttft ms", "tpot ms", "vs full", "memory MB", "parameters", "layers", "trials"];
+    table.set_header(["candidate"].iter().chain(quality).chain(&costs).chain(&["ties"]));
     let intervals = Intervals::of(view, device);
     let baseline = view.baseline();
     let base = baseline.and_then(|b| view.value(b, device, Objective::TpotMs));
@@ -126,9 +119,14 @@ pub(crate) fn table(view: &View, device: &str, pick: &[Constraint]) -> Result<St
         let flag = if m.converged { "" } else { " *" };
         starred |= !m.converged;
         tied |= !ties.is_empty();
-        table.add_row([
+        let shown =
+            |objective, digits: usize| view.value(record, device, objective).map(|v| format!("{v:.digits$}")).unwrap_or_default();
+        let mut row = vec![
             format!("{}{}", record.id, if baseline.is_some_and(|b| b.id == record.id) { " (full)" } else { "" }),
-            record.quality.map(|q| format!("{:.2}", q.perplexity)).unwrap_or_default(),
+            shown(Objective::Perplexity, 2),
+        ];
+        row.extend(asked.then(|| shown(Objective::TaskError, 3)));
+        row.extend([
             format!("{:.2} ±{:.2}{flag}", m.ttft_ms.median, half(&m.ttft_ms)),
             format!("{:.3} ±{:.3}{flag}", m.tpot_ms.median, half(&m.tpot_ms)),
             base.map(|b| format!("{:+.1} %", (m.tpot_ms.median / b - 1.0) * 100.0)).unwrap_or_default(),
@@ -138,8 +136,9 @@ pub(crate) fn table(view: &View, device: &str, pick: &[Constraint]) -> Result<St
             m.trials.len().to_string(),
             ties.iter().map(|id| format!("≈ {id}")).collect::<Vec<_>>().join("\n"),
         ]);
+        table.add_row(row);
     }
-    for column in table.column_iter_mut().skip(1).take(8) {
+    for column in table.column_iter_mut().skip(1).take(quality.len() + costs.len()) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let runtime = baseline.and_then(|b| b.trials.iter().find(|t| t.device == device)).map_or("", |t| t.runtime.as_str());

@@ -5,13 +5,15 @@ use crate::{
     cli::Context,
     exit_code,
     failure::Failure,
+    importance::{self, Summary},
     view::{Compared, Intervals, Measured, View},
 };
 use edgewise_report::{
-    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
-    Status, Workload, render,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Importance, LayerImportance,
+    Measurement, Model, Quality, ReportData, Status, Workload, render,
 };
 use edgewise_search::{Objective, Record};
+use serde::Deserialize;
 use std::path::PathBuf;
 
 /// Flags of `host report`.
@@ -63,9 +65,11 @@ fn data(study: &Study) -> Result<ReportData, Failure> {
         },
         workload: Workload { prompt_tokens: view.workload.prompt_tokens, generated_tokens: view.workload.generated_tokens },
         axis: axis(view),
+        quality: quality(view),
         baseline: baseline.id.clone(),
         candidates: view.shown().into_iter().map(|r| candidate(view, r, &intervals)).collect(),
         devices,
+        importance: importance(view)?,
         portability: portability(view),
         method: method(study),
         seconds: view.seconds.iter().map(|(name, s)| (name.clone(), *s)).collect(),
@@ -84,6 +88,17 @@ fn axis(view: &View) -> Axis {
     axes.into_iter().next().unwrap_or(Axis::Parameters)
 }
 
+/// The first objective that says how good a network is.
+fn quality(view: &View) -> Quality {
+    let found = view.settings.objectives.iter().find_map(|o| match o {
+        Objective::Perplexity => Some(Quality::Perplexity),
+        Objective::Kl => Some(Quality::Kl),
+        Objective::TaskError => Some(Quality::TaskError),
+        _ => None,
+    });
+    found.unwrap_or(Quality::Perplexity)
+}
+
 fn candidate(view: &View, record: &Record, intervals: &[(String, Intervals)]) -> Candidate {
     let config = &record.candidate;
     Candidate {
@@ -94,7 +109,9 @@ fn candidate(view: &View, record: &Record, intervals: &[(String, Intervals)]) ->
         kv_groups: config.kv_groups.clone(),
         mlp: config.mlp.clone(),
         parameters: record.artifact.as_ref().map(|a| a.parameters),
-        perplexity: record.quality.map(|q| q.perplexity),
+        perplexity: view.value(record, "", Objective::Perplexity),
+        kl: view.value(record, "", Objective::Kl),
+        task_error: view.value(record, "", Objective::TaskError),
         artifact_bytes: record.artifact.as_ref().map(|a| a.bytes),
         measurements: intervals
             .iter()
@@ -155,6 +172,17 @@ fn comparison(row: Compared) -> Comparison {
     Comparison { series: row.series, cuts }
 }
 
+/// The scores of the super-network's parts, where the study keeps them.
+fn importance(view: &View) -> Result<Option<Importance>, Failure> {
+    let Some(stored) = view.settings.details.get(importance::DETAIL) else { return Ok(None) };
+    let Summary { ranking, layer_ranking, layers } = Summary::deserialize(stored).map_err(|e| {
+        Failure::new(exit_code::STUDY, format!("the study's importance scores cannot be read: {e}"))
+            .hint("make the report with the program that made the study")
+    })?;
+    let layer = |l: importance::Layer| LayerImportance { score: l.score, kv_groups: l.kv_groups, neurons: l.neurons };
+    Ok(Some(Importance { ranking, layer_ranking, layers: layers.into_iter().map(layer).collect() }))
+}
+
 fn portability(view: &View) -> Vec<Agreement> {
     if view.devices.len() < 2 {
         return Vec::new();
@@ -167,7 +195,7 @@ fn method(study: &Study) -> Vec<Fact> {
     let (view, settings) = (&study.view, &study.view.settings);
     let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
-    vec![
+    let mut out = vec![
         fact("resume with", format!("host search --study {}", study.path.display())),
         fact("program", view.detail("program").to_owned()),
         fact("sampler", settings.sampler.clone()),
@@ -180,5 +208,15 @@ fn method(study: &Study) -> Vec<Fact> {
         fact("importance", view.detail("importance").to_owned()),
         fact("calibration text", view.detail("calibration_sha256").to_owned()),
         fact("held-out text", view.detail("text_sha256").to_owned()),
-    ]
+    ];
+    out.extend(tasks(view).map(|tasks| fact("tasks", tasks)));
+    out
+}
+
+/// The study's tasks, where it has some, and how many questions of each.
+fn tasks(view: &View) -> Option<String> {
+    let detail = view.settings.details.get("tasks")?;
+    let names: Vec<&str> = detail.get("tasks")?.as_array()?.iter().filter_map(|task| task.get("task")?.as_str()).collect();
+    let limit = detail.get("limit").and_then(serde_json::Value::as_u64);
+    Some(names.join(", ") + &limit.map_or_else(String::new, |limit| format!("; at most {limit} questions of each")))
 }

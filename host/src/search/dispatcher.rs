@@ -207,9 +207,11 @@ impl Run<'_, '_> {
         self.state.explored = view.explored().len();
         let others = view.records.iter().filter(|r| !r.is_searched());
         for record in searched.into_iter().chain(others) {
+            let asks = record.is_measured() && self.of.evaluator.asks();
             let quality = match &record.quality {
                 _ if record.failures.iter().any(|f| f.device.is_none()) => Quality::Failed,
                 None => Quality::Open,
+                Some(known) if asks && known.tasks.is_empty() => Quality::Unasked,
                 Some(_) => Quality::Known,
             };
             self.state.work.push(Work {
@@ -218,7 +220,7 @@ impl Run<'_, '_> {
                 quality,
                 shipment: None,
                 measured: record.is_measured(),
-                told: quality != Quality::Open,
+                told: !quality.is_open(),
             });
         }
         Ok(())
@@ -266,16 +268,17 @@ impl Run<'_, '_> {
                     self.wanted.retain(|&i| i != index);
                     let work = &self.state.work[index];
                     let quality = work.quality == Quality::Open;
-                    if quality {
-                        if work.measured {
-                            self.of.observer.evaluating(index, &work.id);
-                        }
-                        if !self.study.lease(&work.id, None)? {
-                            return Err(in_use(&work.id));
-                        }
+                    let measured = work.measured && work.quality.is_open();
+                    let tasks = measured && self.of.evaluator.asks();
+                    if measured {
+                        self.of.observer.evaluating(index, &work.id);
+                    }
+                    if quality && !self.study.lease(&work.id, None)? {
+                        return Err(in_use(&work.id));
                     }
                     let files = self.state.members.iter().any(|m| m.phase == Phase::Ready && m.way == Way::Files);
-                    let wanted = Wanted { quality, shipment: work.measured, files };
+                    let way = if files { Way::Files } else { Way::Recipe };
+                    let wanted = Wanted { quality, tasks, shipment: work.measured.then_some(way) };
                     evaluations.send((index, work.id.clone(), work.candidate.clone(), wanted)).map_err(|_| gone())?;
                     self.state.schedule.evaluating = true;
                 }
@@ -393,13 +396,16 @@ impl Run<'_, '_> {
                 return Ok(());
             }
         };
-        work.quality = Quality::Known;
+        let unasked = done.quality.is_some() && done.tasks.is_empty() && work.measured && self.of.evaluator.asks();
+        work.quality = if unasked { Quality::Unasked } else { Quality::Known };
         self.state.timing.evaluate_s += done.evaluate_s;
         self.state.timing.export_s += done.export_s;
         self.study.add_seconds("evaluate", done.evaluate_s)?;
         self.study.add_seconds("export", done.export_s)?;
-        if let Some(quality) = done.quality {
-            self.study.store_quality(&work.id, &quality)?;
+        match done.quality {
+            Some(quality) => self.study.store_quality(&work.id, &edgewise_search::Quality { tasks: done.tasks, ..quality })?,
+            None if !done.tasks.is_empty() => self.study.store_tasks(&work.id, &done.tasks)?,
+            None => {}
         }
         if let Some(shipment) = done.shipment {
             let made =

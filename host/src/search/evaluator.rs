@@ -3,15 +3,17 @@
 use crate::{
     exit_code,
     failure::Failure,
-    shipment::{Freights, Shipment},
+    shipment::{Freights, Shipment, Way},
+    tasks::{Stopped, ask},
 };
 use edgewise_onnx::{ArtifactWriter, MappedWeights, SubNetwork};
-use edgewise_search::{Candidate, Quality};
-use edgewise_supernet::{Error, Evaluation, Network, Reference, SuperNetwork, evaluate, evaluate_against};
+use edgewise_search::{Candidate, Quality, TaskScore};
+use edgewise_supernet::{Error, Evaluation, Network, Reference, SuperNetwork, Tokenizer, evaluate, evaluate_against};
+use edgewise_tasks::Plan;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -48,23 +50,40 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) evaluation: &'a Evaluation,
     /// The full network on the same text, where the divergence from it is asked for.
     pub(crate) reference: Option<Reference>,
+    /// What every candidate that devices measure is asked.
+    pub(crate) tasks: Tasks<'a>,
+    /// Tokens of the longest sequence that networks are loaded for.
+    pub(crate) positions: usize,
     /// Artifacts live here only as long as they are needed.
     pub(crate) folder: PathBuf,
+}
+
+/// Tasks, ready to be asked.
+pub(crate) struct Tasks<'a> {
+    /// None, if the study has no tasks.
+    pub(crate) plans: &'a [Plan],
+    pub(crate) tokenizer: &'a Tokenizer,
+    /// Longest prompt in tokens.
+    pub(crate) max_length: usize,
+    /// Questions end when this is set.
+    pub(crate) cancel: &'a AtomicBool,
 }
 
 /// What is wanted of a candidate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) quality: bool,
-    /// What devices need: a recipe, ...
-    pub(crate) shipment: bool,
-    /// ... and the artifact's files for those that take no recipe.
-    pub(crate) files: bool,
+    /// Its answers to tasks, where the study has some.
+    pub(crate) tasks: bool,
+    /// What devices need: a recipe, with the artifact's files where one takes no recipe.
+    pub(crate) shipment: Option<Way>,
 }
 
 /// What became of a candidate before any device saw it.
 pub(crate) struct Evaluated {
     pub(crate) quality: Option<Quality>,
+    /// By task; empty where none was asked.
+    pub(crate) tasks: BTreeMap<String, TaskScore>,
     pub(crate) shipment: Option<Shipment>,
     pub(crate) evaluate_s: f64,
     pub(crate) export_s: f64,
@@ -86,7 +105,7 @@ impl Evaluator<'_> {
             // Two of them at a time would take twice the memory.
             other => {
                 drop(other);
-                supernet.network(self.evaluation.windows.length)?
+                supernet.network(self.positions)?
             }
         };
         let (_, network) = loaded.insert((order.to_owned(), network));
@@ -106,7 +125,7 @@ impl Evaluator<'_> {
     ) -> Result<Result<Evaluated, String>, Failure> {
         let sub = sub_network(candidate);
         let begun = Instant::now();
-        let mut out = Evaluated { quality: None, shipment: None, evaluate_s: 0.0, export_s: 0.0 };
+        let mut out = Evaluated { quality: None, tasks: BTreeMap::new(), shipment: None, evaluate_s: 0.0, export_s: 0.0 };
         if wanted.quality {
             match self.quality(network, &sub) {
                 Ok(quality) => out.quality = Some(quality),
@@ -115,7 +134,14 @@ impl Evaluator<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let probe = if wanted.shipment { Some(network.probe(&sub)) } else { None };
+        if wanted.tasks {
+            match self.tasks.scores(network, &sub) {
+                Ok(tasks) => out.tasks = tasks,
+                Err(Stopped::Network(Error::Logits)) => return Ok(Err("logits are not finite".into())),
+                Err(stopped) => return Err(stopped.into()),
+            }
+        }
+        let probe = wanted.shipment.map(|_| network.probe(&sub));
         out.evaluate_s = begun.elapsed().as_secs_f64();
         if let Some(probe) = probe {
             let begun = Instant::now();
@@ -127,7 +153,7 @@ impl Evaluator<'_> {
             let order = candidate.order.as_deref();
             let freight = self.freights.of(order)?;
             // Writing hashes every byte as well: either way gives the name that the recipe asks for.
-            let shipment = if wanted.files {
+            let shipment = if wanted.shipment == Some(Way::Files) {
                 let artifact = artifacts.write(&sub, &self.folder.join(id))?;
                 let recipe = freight.recipe(&artifact.sha256, artifact.manifest.precision, &sub)?;
                 Shipment::of_artifact(artifact, Some(probe)).with_recipe(recipe)
@@ -150,12 +176,36 @@ impl Evaluator<'_> {
                 (quality, Some(divergence.kl))
             }
         };
-        Ok(Quality { perplexity: quality.perplexity, nll: quality.nll, tokens: quality.tokens as u64, kl })
+        Ok(Quality {
+            perplexity: quality.perplexity,
+            nll: quality.nll,
+            tokens: quality.tokens as u64,
+            kl,
+            tasks: BTreeMap::new(),
+        })
+    }
+
+    /// Whether the study has tasks.
+    pub(crate) fn asks(&self) -> bool {
+        !self.tasks.plans.is_empty()
     }
 
     /// Removes a candidate's artifact; devices keep theirs.
     pub(crate) fn forget(folder: &std::path::Path, id: &str) {
         // It may never have been made; what cannot be removed is removed with the folder at the end.
         let _ = std::fs::remove_dir_all(folder.join(id));
+    }
+}
+
+impl Tasks<'_> {
+    /// The metric that stands for each task.
+    fn scores(&self, network: &Network, sub: &SubNetwork) -> Result<BTreeMap<String, TaskScore>, Stopped> {
+        let score = |plan: &Plan| {
+            let asked = ask(plan, network, sub, self.tokenizer, self.max_length, Some(self.cancel), |_| {})?;
+            let found = asked.report.leading();
+            let score = TaskScore { metric: asked.report.primary.to_owned(), value: found.value, stderr: found.stderr };
+            Ok((plan.task.name().to_owned(), score))
+        };
+        self.plans.iter().map(score).collect()
     }
 }

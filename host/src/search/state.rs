@@ -19,10 +19,19 @@ use std::{collections::BTreeSet, sync::Arc};
 pub(super) enum Quality {
     /// To be evaluated.
     Open,
+    /// Stored, but for tasks, which are to be asked now that devices measure it.
+    Unasked,
     /// Stored.
     Known,
     /// It failed before any device saw it.
     Failed,
+}
+
+impl Quality {
+    /// Whether the evaluator has something to do.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Unasked)
+    }
 }
 
 /// One candidate on its way.
@@ -118,7 +127,7 @@ impl State {
             .iter()
             .take(count)
             .enumerate()
-            .all(|(i, w)| w.quality != Quality::Open && (w.quality == Quality::Failed || !pending.contains(&i)))
+            .all(|(i, w)| !w.quality.is_open() && (w.quality == Quality::Failed || !pending.contains(&i)))
     }
 
     /// Whether all devices that are there have screened a candidate.
@@ -134,7 +143,7 @@ impl State {
             return None;
         }
         let ready = |index: &usize| self.knows(index.saturating_sub(self.schedule.ahead()));
-        wanted.first().copied().or_else(|| self.work.iter().position(|w| w.quality == Quality::Open).filter(ready))
+        wanted.first().copied().or_else(|| self.work.iter().position(|w| w.quality.is_open()).filter(ready))
     }
 
     /// Whether a device can be given this candidate now.

@@ -141,8 +141,9 @@ pub(crate) fn value(workload: WorkloadSpec, record: &Record, device: &str, objec
 fn value_of(workload: WorkloadSpec, record: &Record, trials: &[&Trial], objective: Objective) -> Option<f64> {
     let median = |of: &dyn Fn(&Trial) -> f64| median(trials.iter().map(|t| of(t)).collect());
     match objective {
-        Objective::Perplexity => record.quality.map(|q| q.perplexity),
-        Objective::Kl => record.quality.and_then(|q| q.kl),
+        Objective::Perplexity => record.quality.as_ref().map(|q| q.perplexity),
+        Objective::Kl => record.quality.as_ref().and_then(|q| q.kl),
+        Objective::TaskError => record.quality.as_ref().and_then(edgewise_search::Quality::task_error),
         Objective::Parameters => record.artifact.as_ref().map(|a| a.parameters as f64),
         Objective::TtftMs => median(&|t| t.ttft_ms.median),
         Objective::TpotMs => median(&|t| t.tpot_ms.median),

@@ -38,7 +38,7 @@ fn record(position: u32, perplexity: f64, trials: Vec<Trial>) -> Record {
         id: format!("c-{position}"),
         candidate: Candidate { layers: vec![0], width: 64, kv_groups: vec![1], mlp: vec![32 * (position + 1)], order: None },
         origins: vec![Origin::search(position)],
-        quality: Some(Quality { perplexity, nll: perplexity.ln(), tokens: 9, kl: None }),
+        quality: Some(Quality { perplexity, nll: perplexity.ln(), tokens: 9, kl: None, tasks: BTreeMap::new() }),
         artifact: Some(Artifact {
             sha256: "ab".into(),
             bytes: 1000 - u64::from(position),

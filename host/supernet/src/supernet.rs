@@ -45,6 +45,11 @@ impl SuperNetworkFile {
     pub fn ranking(&self) -> &str {
         self.method.split('+').next().unwrap_or_default()
     }
+
+    /// The name of the ranking of layers.
+    pub fn layer_ranking(&self) -> &str {
+        self.method.split(['+', '/']).nth(1).unwrap_or_default()
+    }
 }
 
 /// Sorted weights on disk, mapped, with what belongs to them.

@@ -61,6 +61,14 @@ impl Report {
             subjects: by_subject.into_iter().map(subject).collect(),
         }
     }
+
+    /// The figure of the metric that stands for the task.
+    ///
+    /// # Panics
+    /// If nothing was asked.
+    pub fn leading(&self) -> Estimate {
+        self.metrics[&self.primary]
+    }
 }
 
 fn metrics(task: Task, outcomes: &[&Outcome]) -> Metrics {

@@ -45,10 +45,10 @@ fn study() -> Result<Vec<u8>, Error> {
         details: BTreeMap::from([("model".into(), serde_json::json!({ "sha256": "ab" }))]),
     };
     let mut study = SqliteStudy::create(&path, &settings)?;
-    let candidate = |mlp| Candidate { layers: vec![0], width: 8, kv_groups: vec![8], mlp: vec![mlp] };
+    let candidate = |mlp| Candidate { layers: vec![0], width: 8, kv_groups: vec![8], mlp: vec![mlp], order: None };
     let first = study.propose(&candidate(64), &Origin::search(0))?;
     let second = study.propose(&candidate(3), &Origin::search(1))?;
-    study.store_quality(&first, &Quality { perplexity: 6.25, nll: 1.75, tokens: 9, kl: Some(0.25) })?;
+    study.store_quality(&first, &Quality { perplexity: 6.25, nll: 1.75, tokens: 9, kl: Some(0.25), tasks: BTreeMap::new() })?;
     study.store_artifact(&first, &Artifact { sha256: "cd".repeat(32), bytes: 10, parameters: 1000 })?;
     let estimate = Estimate { median: 2.5, ci95: [2.4, 2.6], n: 30 };
     let trial = Trial {

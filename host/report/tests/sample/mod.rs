@@ -1,8 +1,8 @@
 //! A made-up study of the size of a real one.
 
 use edgewise_report::{
-    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Measurement, Model, ReportData,
-    Status, Workload,
+    Agreement, Axis, Candidate, Comparison, Cut, Device, DriftPoint, Estimate, Fact, Hypervolume, Importance, LayerImportance,
+    Measurement, Model, Quality, ReportData, Status, Workload,
 };
 
 const LAYERS: u32 = 30;
@@ -56,6 +56,8 @@ fn candidate(n: u32, cut: f64, noise: &mut Noise) -> Candidate {
         mlp,
         parameters: Some(parameters),
         perplexity: Some(perplexity),
+        kl: None,
+        task_error: None,
         artifact_bytes: Some(parameters * 4 + 1_400_000),
         measurements: vec![Measurement {
             device: "jetson".to_owned(),
@@ -76,6 +78,19 @@ fn candidate(n: u32, cut: f64, noise: &mut Noise) -> Candidate {
 
 fn agreement(a: &str, b: &str, kendall: Option<f64>, spearman: Option<f64>, n: usize) -> Agreement {
     Agreement { a: a.to_owned(), b: b.to_owned(), kendall, spearman, n }
+}
+
+/// Scores that fall with depth, but for the last layers.
+fn importance() -> Importance {
+    let layer = |n: u32| {
+        let score = if n > 26 { 0.4 } else { 0.3 / f64::from(n + 1) };
+        let part = |share: f64| score * (-4.0 * share).exp();
+        let neurons = (0..10).map(|k| part(f64::from(k) / 10.0)).collect();
+        // Not sorted: the page does that.
+        LayerImportance { score, kv_groups: vec![part(0.5), part(0.1), part(0.9)], neurons }
+    };
+    let (ranking, layer_ranking) = ("contribution".to_owned(), "block".to_owned());
+    Importance { ranking, layer_ranking, layers: (0..LAYERS).map(layer).collect() }
 }
 
 /// So many sentinels of a device that slows down, the last outside the band.
@@ -168,9 +183,11 @@ pub(crate) fn sample() -> ReportData {
         },
         workload: Workload { prompt_tokens: 128, generated_tokens: 64 },
         axis: Axis::TpotMs,
+        quality: Quality::Perplexity,
         baseline: candidates[0].id.clone(),
         candidates,
         devices: vec![jetson, pi],
+        importance: Some(importance()),
         portability: vec![
             agreement("jetson", "pi5", None, None, 0),
             agreement("parameters", "jetson", Some(0.91), Some(0.984), 22),

@@ -13,7 +13,7 @@ use rand::{
 use rand_chacha::ChaCha8Rng;
 use std::ops::ControlFlow;
 
-/// Sizes of one kept layer.
+/// Sizes of one kept layer; neurons, where they follow the width, are those at full width, so that moves need not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layer {
     pub(super) groups: u32,
@@ -46,7 +46,7 @@ impl Genome {
         let mut layers = vec![None; space.layers() as usize];
         for ((&layer, &groups), &mlp) in candidate.layers.iter().zip(&candidate.kv_groups).zip(&candidate.mlp) {
             if let Some(slot) = layers.get_mut(layer as usize) {
-                *slot = Some(Layer { groups, mlp });
+                *slot = Some(Layer { groups, mlp: space.mlp_at_full_width(mlp, candidate.width) });
             }
         }
         Self { width: candidate.width, layers }
@@ -63,7 +63,7 @@ impl Genome {
             layers: kept.iter().map(|k| k.0).collect(),
             width: self.width,
             kv_groups: kept.iter().map(|k| k.1.groups).collect(),
-            mlp: kept.iter().map(|k| k.1.mlp).collect(),
+            mlp: kept.iter().map(|k| space.mlp_at(k.1.mlp, self.width)).collect(),
             order: None,
         }
     }
@@ -155,27 +155,45 @@ impl Genome {
         }
     }
 
-    /// Drops a layer: mostly one of the least important by the prior, sometimes any.
+    /// Drops a layer: mostly one of the least important by the prior, sometimes any; always the least where layers are ranked.
     fn drop(&mut self, space: &Space, rng: &mut ChaCha8Rng) {
         if self.count() <= space.min_layers() {
             return;
         }
         let by_prior: Vec<u32> = space.layer_order().iter().copied().filter(|&l| self.layers[l as usize].is_some()).collect();
-        let layer = by_prior[prior_index(by_prior.len(), rng)];
-        self.layers[layer as usize] = None;
+        self.layers[by_rank_or_prior(&by_prior, space, rng) as usize] = None;
     }
 
-    /// Brings a layer back with the sizes of a kept neighbour: mostly one of the most important by the prior.
+    /// Brings a layer back: mostly one of the most important by the prior, always the most where layers are ranked.
     pub(super) fn add(&mut self, space: &Space, rng: &mut ChaCha8Rng) {
         let by_prior: Vec<u32> =
             space.layer_order().iter().rev().copied().filter(|&l| self.layers[l as usize].is_none()).collect();
         if by_prior.is_empty() {
             return;
         }
-        let layer = by_prior[prior_index(by_prior.len(), rng)];
+        self.bring_back(by_rank_or_prior(&by_prior, space, rng), space);
+    }
+
+    /// Brings a layer back with the sizes of the nearest kept one.
+    fn bring_back(&mut self, layer: u32, space: &Space) {
         let nearest = self.kept().min_by_key(|(l, _)| l.abs_diff(layer)).map(|(_, sizes)| sizes);
         let full = Layer { groups: space.kv_groups().largest(), mlp: space.mlp().largest() };
         self.layers[layer as usize] = Some(nearest.unwrap_or(full));
+    }
+
+    /// As many layers as there are, but the most important ones.
+    fn rank(&mut self, space: &Space) {
+        let kept = space.most_important(self.count());
+        for &layer in &kept {
+            if self.layers[layer as usize].is_none() {
+                self.bring_back(layer, space);
+            }
+        }
+        for (layer, slot) in (0..).zip(&mut self.layers) {
+            if kept.binary_search(&layer).is_err() {
+                *slot = None;
+            }
+        }
     }
 
     /// A child that takes each layer, and the width, from one parent or the other.
@@ -194,6 +212,9 @@ impl Genome {
         }
         while child.count() < space.min_layers() {
             child.add(space, rng);
+        }
+        if space.kind() == SpaceKind::Ranked {
+            child.rank(space);
         }
         if space.kind() == SpaceKind::Uniform {
             // Sizes are shared, so each comes from one parent as a whole.
@@ -224,6 +245,11 @@ fn choose_layers(n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     all.shuffle(rng);
     all.truncate(length);
     all
+}
+
+/// One of layers that begin with the likeliest: the first where layers are ranked, else by the prior.
+fn by_rank_or_prior(layers: &[u32], space: &Space, rng: &mut ChaCha8Rng) -> u32 {
+    layers[if space.kind() == SpaceKind::Ranked { 0 } else { prior_index(layers.len(), rng) }]
 }
 
 /// An index into a list that begins with the likeliest: three times in four the best of a few, else any.
@@ -269,25 +295,37 @@ pub(super) fn enumerate(space: &Space, visit: &mut dyn FnMut(Candidate) -> Contr
     let widths = space.width();
     for w in 0..widths.count() {
         let mut genome = Genome { width: widths.at(w), layers: vec![None; space.layers() as usize] };
-        if space.kind() == SpaceKind::Uniform {
-            for (keep, g) in
-                (space.min_layers()..=space.layers()).flat_map(|k| (0..space.kv_groups().count()).map(move |g| (k, g)))
-            {
-                for m in 0..space.mlp().count() {
-                    visit(space.even(keep, genome.width, space.kv_groups().at(g), space.mlp().at(m)))?;
+        // Where neurons follow a narrow width, several sizes at full width may be one.
+        let mut mlp: Vec<u32> = (0..space.mlp().count()).map(|m| space.mlp().at(m)).collect();
+        mlp.dedup_by_key(|m| space.mlp_at(*m, genome.width));
+        let depths = space.min_layers()..=space.layers();
+        match space.kind() {
+            SpaceKind::Uniform => {
+                for (keep, g) in depths.flat_map(|k| (0..space.kv_groups().count()).map(move |g| (k, g))) {
+                    for &m in &mlp {
+                        visit(space.even(keep, genome.width, space.kv_groups().at(g), m))?;
+                    }
                 }
             }
-        } else {
-            enumerate_layers(space, &mut genome, 0, visit)?;
+            SpaceKind::Ranked => {
+                for keep in depths {
+                    enumerate_layers(space, &mut genome, 0, &mlp, Some(&space.most_important(keep)), visit)?;
+                }
+            }
+            SpaceKind::PerLayer => enumerate_layers(space, &mut genome, 0, &mlp, None, visit)?,
         }
     }
     ControlFlow::Continue(())
 }
 
+/// Visits the sizes of the layers from number `at` on, with these numbers of neurons: of the layers that are `kept`, or of any
+/// where that is left open.
 fn enumerate_layers(
     space: &Space,
     genome: &mut Genome,
     at: usize,
+    mlp: &[u32],
+    kept: Option<&[u32]>,
     visit: &mut dyn FnMut(Candidate) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let left = genome.layers.len() - at;
@@ -297,10 +335,57 @@ fn enumerate_layers(
     if left == 0 {
         return visit(genome.candidate(space));
     }
-    for (g, m) in (0..space.kv_groups().count()).flat_map(|g| (0..space.mlp().count()).map(move |m| (g, m))) {
-        genome.layers[at] = Some(Layer { groups: space.kv_groups().at(g), mlp: space.mlp().at(m) });
-        enumerate_layers(space, genome, at + 1, visit)?;
+    let is_kept = kept.map(|kept| kept.binary_search(&(at as u32)).is_ok());
+    if is_kept != Some(false) {
+        for (g, &m) in (0..space.kv_groups().count()).flat_map(|g| mlp.iter().map(move |m| (g, m))) {
+            genome.layers[at] = Some(Layer { groups: space.kv_groups().at(g), mlp: m });
+            enumerate_layers(space, genome, at + 1, mlp, kept, visit)?;
+        }
     }
     genome.layers[at] = None;
-    enumerate_layers(space, genome, at + 1, visit)
+    if is_kept == Some(true) { ControlFlow::Continue(()) } else { enumerate_layers(space, genome, at + 1, mlp, kept, visit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::tests::spaces;
+    use proptest::prelude::*;
+    use rand::{Rng, SeedableRng};
+    use std::collections::HashSet;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn candidates_lead_back_and_moves_stay_inside(space in spaces(), seed in any::<u64>()) {
+            let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+            let drawn = [0.1, 0.5, 0.9].map(|level| draw(&space, level, rng));
+            let mut genomes: Vec<Genome> = drawn.iter().map(|c| Genome::of(c, &space)).collect();
+            for (candidate, genome) in drawn.iter().zip(&genomes) {
+                prop_assert!(space.contains(candidate), "{:?}", candidate);
+                prop_assert_eq!(&genome.candidate(&space), candidate);
+            }
+            for _ in 0..20 {
+                let mut child = genomes[rng.random_range(0..3)].cross(&genomes[rng.random_range(0..3)], &space, rng);
+                child.mutate(&space, rng);
+                let candidate = child.candidate(&space);
+                prop_assert!(space.contains(&candidate), "{:?}", candidate);
+                genomes[rng.random_range(0..3)] = child;
+            }
+        }
+
+        #[test]
+        fn what_is_enumerated_is_inside_and_holds_what_is_drawn(space in spaces(), seed in any::<u64>()) {
+            let mut all = HashSet::new();
+            let whole = enumerate(&space, &mut |candidate| {
+                assert!(all.insert(candidate), "it comes once");
+                if all.len() < 2000 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            prop_assert!(all.iter().all(|candidate| space.contains(candidate)));
+            if whole.is_continue() {
+                let drawn = draw(&space, 0.5, &mut ChaCha8Rng::seed_from_u64(seed));
+                prop_assert!(all.contains(&drawn), "{:?}", drawn);
+            }
+        }
+    }
 }

@@ -85,7 +85,7 @@ impl Guided {
 /// Candidates that each lack one kind of part in one run of layers, the shortest runs that `most` probes allow; none if those
 /// are too long to tell layers apart.
 fn probes(space: &Space, most: usize) -> Vec<Candidate> {
-    if space.kind() == SpaceKind::Uniform {
+    if space.kind() != SpaceKind::PerLayer {
         return Vec::new();
     }
     let full = space.full();

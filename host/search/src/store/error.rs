@@ -81,6 +81,12 @@ pub enum Error {
         /// The candidate.
         id: String,
     },
+    /// Tasks are part of a score that is not there.
+    #[error("`{id}` was not evaluated")]
+    NotEvaluated {
+        /// The candidate.
+        id: String,
+    },
     /// The sentinel's seat is the baseline's.
     #[error("`{id}` is not the baseline and cannot take seat 0 of block {block} on `{device}`")]
     NotTheBaseline {

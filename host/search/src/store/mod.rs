@@ -13,4 +13,4 @@ pub use schema::SCHEMA_VERSION;
 pub use sqlite::SqliteStudy;
 pub use study::StudyStore;
 pub use trial::{Energy, Form, Gap, Role, SENTINEL_SEAT, Session, Trial};
-pub use types::{Artifact, Device, Estimate, Failure, Origin, Pending, Quality, Record, Settings};
+pub use types::{Artifact, Device, Estimate, Failure, Origin, Pending, Quality, Record, Settings, TaskScore};

@@ -10,7 +10,7 @@ use super::{
     schema::{configure, create, verify, wrap},
     study::StudyStore,
     trial::{Gap, Role, SENTINEL_SEAT, Session, Trial},
-    types::{Artifact, Device, Failure, Origin, Quality, Record, Settings},
+    types::{Artifact, Device, Failure, Origin, Quality, Record, Settings, TaskScore},
 };
 use crate::candidate::Candidate;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
@@ -247,11 +247,29 @@ impl StudyStore for SqliteStudy {
     }
 
     fn store_quality(&mut self, id: &str, quality: &Quality) -> Result<(), Error> {
-        let numbers = [Some(quality.perplexity), Some(quality.nll), quality.kl];
-        finite(id, "the quality", numbers.iter().flatten().all(|x| x.is_finite()))?;
+        finite(id, "the quality", quality.is_finite())?;
         let json = self.json(quality)?;
         self.insert(id, "the quality", "INSERT INTO quality (id, json) VALUES (?1, ?2)", [id, &json])?;
         self.release(id, None)
+    }
+
+    fn store_tasks(&mut self, id: &str, tasks: &BTreeMap<String, TaskScore>) -> Result<(), Error> {
+        self.writable()?;
+        self.known(id)?;
+        let sql = "SELECT json FROM quality WHERE id = ?1";
+        let json: Option<String> =
+            self.connection.query_row(sql, [id], |row| row.get(0)).optional().map_err(|e| wrap(&self.path, e))?;
+        let json = json.ok_or_else(|| Error::NotEvaluated { id: id.to_owned() })?;
+        let mut quality: Quality = self.reader().parse(id, &json)?;
+        if !quality.tasks.is_empty() {
+            return Err(Error::AlreadyStored { id: id.to_owned(), what: "the tasks" });
+        }
+        quality.tasks.clone_from(tasks);
+        finite(id, "the tasks", quality.is_finite())?;
+        // One process writes, so nothing comes between reading and writing.
+        let json = self.json(&quality)?;
+        let sql = "UPDATE quality SET json = ?2 WHERE id = ?1";
+        self.execute(sql, [id, &json]).map(drop).map_err(|e| wrap(&self.path, e))
     }
 
     fn store_artifact(&mut self, id: &str, artifact: &Artifact) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use super::{
     error::Error,
     trial::{Gap, Session, Trial},
-    types::{Artifact, Device, Failure, Origin, Pending, Quality, Record, Settings},
+    types::{Artifact, Device, Failure, Origin, Pending, Quality, Record, Settings, TaskScore},
 };
 use crate::candidate::Candidate;
 use std::collections::BTreeMap;
@@ -55,6 +55,13 @@ pub trait StudyStore: Send {
     /// # Errors
     /// [`Error::UnknownCandidate`], [`Error::AlreadyStored`], [`Error::NotFinite`].
     fn store_quality(&mut self, id: &str, quality: &Quality) -> Result<(), Error>;
+
+    /// Adds what tasks say of a candidate whose score was stored without them.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCandidate`], [`Error::NotEvaluated`] without a score, [`Error::AlreadyStored`] where it has tasks,
+    /// [`Error::NotFinite`].
+    fn store_tasks(&mut self, id: &str, tasks: &BTreeMap<String, TaskScore>) -> Result<(), Error>;
 
     /// Stores what a candidate was exported to.
     ///

@@ -85,8 +85,8 @@ impl Record {
     }
 }
 
-/// A candidate's score on the held-out text.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// A candidate's score on the held-out text and on tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
     /// `exp(nll)`.
@@ -98,6 +98,34 @@ pub struct Quality {
     /// Mean divergence of the next token from the full network, in nats, where the study asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
+    /// What it scores on each of the study's tasks, by name, where the study has tasks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, TaskScore>,
+}
+
+/// The metric that stands for a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskScore {
+    /// Its name, such as `acc_norm`.
+    pub metric: String,
+    /// Its value, from 0 to 1; larger is better.
+    pub value: f64,
+    /// The standard error; none for a single question.
+    pub stderr: Option<f64>,
+}
+
+impl Quality {
+    /// One minus the mean over tasks; `None` without tasks.
+    pub fn task_error(&self) -> Option<f64> {
+        let sum: f64 = self.tasks.values().map(|task| task.value).sum();
+        (!self.tasks.is_empty()).then(|| 1.0 - sum / self.tasks.len() as f64)
+    }
+
+    pub(super) fn is_finite(&self) -> bool {
+        let scores = self.tasks.values().flat_map(|task| [Some(task.value), task.stderr]);
+        [Some(self.perplexity), Some(self.nll), self.kl].into_iter().chain(scores).flatten().all(f64::is_finite)
+    }
 }
 
 /// What a candidate was exported to.

@@ -1,9 +1,11 @@
 //! The flags.
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    tasks::{TaskFiles, task_files},
+};
 use clap::{ArgAction, ValueEnum};
 use edgewise_supernet::{Definition, Protocol};
-use edgewise_tasks::Task;
 use std::path::PathBuf;
 
 /// Windows of our own definition unless the user says otherwise; the others take the whole text.
@@ -99,14 +101,6 @@ pub(super) struct TaskArgs {
     pub(super) per_question: Option<PathBuf>,
 }
 
-/// A task and its files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TaskFiles {
-    pub(super) task: Task,
-    pub(super) questions: PathBuf,
-    pub(super) examples: Option<PathBuf>,
-}
-
 impl TextArgs {
     /// How the text is scored.
     pub(super) fn protocol(&self) -> Result<Protocol, Failure> {
@@ -159,38 +153,7 @@ impl TextArgs {
 impl TaskArgs {
     /// The tasks in the order they were given.
     pub(super) fn files(&self) -> Result<Vec<TaskFiles>, Failure> {
-        let mut files = self.task_file.iter();
-        let mut out: Vec<TaskFiles> = Vec::new();
-        for given in &self.task {
-            let (name, file) = given.split_once('=').map_or((given.as_str(), None), |(name, file)| (name, Some(file)));
-            let task: Task = name.parse()?;
-            if out.iter().any(|known| known.task == task) {
-                return Err(Failure::usage(format!("task `{task}` is given twice")).hint("give each task once"));
-            }
-            let questions = file.map(PathBuf::from).or_else(|| files.next().cloned()).ok_or_else(|| {
-                Failure::usage(format!("task `{task}` has no file")).hint(format!("for example: --task {task}=FILE"))
-            })?;
-            out.push(TaskFiles { task, questions, examples: None });
-        }
-        if let Some(left) = files.next() {
-            return Err(Failure::usage(format!("`{}` is of no task", left.display())).hint("give a --task for each --task-file"));
-        }
-        for given in &self.fewshot_file {
-            let named = given.split_once('=').and_then(|(name, file)| Some((name.parse::<Task>().ok()?, file)));
-            let place = match (named, &mut out[..]) {
-                (Some((task, file)), all) => all.iter_mut().find(|known| known.task == task).map(|known| (known, file)),
-                (None, [one]) => Some((one, given.as_str())),
-                (None, _) => None,
-            };
-            let Some((known, file)) = place else {
-                return Err(Failure::usage(format!("--fewshot-file {given} is of no task that was given"))
-                    .hint("for example: --task mmlu=test.parquet --fewshot-file mmlu=dev.parquet"));
-            };
-            if known.examples.replace(file.into()).is_some() {
-                return Err(Failure::usage(format!("task `{}` has two files of examples", known.task)).hint("give one"));
-            }
-        }
-        Ok(out)
+        task_files(&self.task, &self.task_file, &self.fewshot_file)
     }
 }
 
@@ -198,6 +161,7 @@ impl TaskArgs {
 mod tests {
     use super::*;
     use clap::Parser;
+    use edgewise_tasks::Task;
 
     #[derive(Debug, Parser)]
     struct Line {

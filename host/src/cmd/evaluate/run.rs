@@ -1,11 +1,8 @@
 //! From flags to figures.
 
 use super::{Args, document::Document, opened::Opened, tasks::Prepared};
-use crate::{cli::Context, failure::Failure, model};
+use crate::{cli::Context, failure::Failure, model, tasks::MAX_LENGTH};
 use edgewise_supernet::{Divergence, Passage, Reference, evaluate_against, perplexity};
-
-/// Longest prompt of a task unless the user says otherwise, in tokens.
-const MAX_LENGTH: usize = 8192;
 
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {

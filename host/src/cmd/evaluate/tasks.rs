@@ -1,13 +1,14 @@
 //! Tasks: their files are read before the model is, their questions asked after.
 
-use super::args::{TaskArgs, TaskFiles};
+use super::args::TaskArgs;
 use crate::{
     failure::Failure,
+    tasks::{Asked, TaskFiles, ask},
     ui::{Printer, Progress},
 };
 use edgewise_onnx::SubNetwork;
-use edgewise_supernet::{Error, Network, Tokenizer};
-use edgewise_tasks::{Likelihood, Options, Outcome, Plan, Report, Table};
+use edgewise_supernet::{Network, Tokenizer};
+use edgewise_tasks::{Options, Outcome, Plan, Report};
 use serde::Serialize;
 use std::{
     fs::File,
@@ -51,13 +52,8 @@ impl Prepared {
             limit: args.limit.map(|limit| limit as usize),
             seed: args.seed,
         };
-        let plan = |files: TaskFiles| -> Result<(TaskFiles, Plan), Failure> {
-            let questions = Table::open(&files.questions)?;
-            let examples = files.examples.as_deref().map(Table::open).transpose()?;
-            let plan = Plan::new(files.task, &questions, examples.as_ref(), options)?;
-            Ok((files, plan))
-        };
-        let plans = args.files()?.into_iter().map(plan).collect::<Result<_, _>>()?;
+        let plan = |files: TaskFiles| files.plan(options).map(|plan| (files, plan));
+        let plans = args.files()?.into_iter().map(plan).collect::<Result<_, Failure>>()?;
         // A file that cannot be written is told before the work, not after.
         let per_question = args.per_question.as_deref().map(Lines::new).transpose()?;
         Ok(Self { plans, per_question, seed: args.seed })
@@ -83,20 +79,13 @@ impl Prepared {
             let (name, count) = (plan.task.name(), plan.questions.len());
             let mut progress = Progress::new(printer, count as u64);
             progress.at(&format!("asking {count} questions of {name}, {} examples before each", plan.shots));
-            let mut scorer = Asked(edgewise_supernet::Scorer::new(network, sub, tokenizer, max_length)?);
-            let outcomes = edgewise_tasks::run(&plan, &mut scorer, |done| progress.done(done as u64))?;
+            let asked = ask(&plan, network, sub, tokenizer, max_length, None, |done| progress.done(done as u64))?;
             drop(progress);
+            let Asked { report, outcomes, max_length, truncated } = asked;
             if let Some(lines) = &mut per_question {
                 lines.write(name, &outcomes)?;
             }
-            out.push(TaskDocument {
-                report: Report::new(&plan, &outcomes),
-                file: files.questions,
-                fewshot_file: files.examples,
-                seed,
-                max_length: scorer.0.max_length(),
-                truncated: scorer.0.truncated(),
-            });
+            out.push(TaskDocument { report, file: files.questions, fewshot_file: files.examples, seed, max_length, truncated });
         }
         if let Some(lines) = per_question {
             lines.finish()?;
@@ -143,21 +132,5 @@ impl Lines {
 
     fn finish(mut self) -> Result<(), Failure> {
         self.file.flush().map_err(|e| Failure::file("write", &self.path, &e))
-    }
-}
-
-/// The network as what tasks ask.
-struct Asked<'a>(edgewise_supernet::Scorer<'a>);
-
-impl edgewise_tasks::Scorer for Asked<'_> {
-    type Error = Error;
-
-    fn likelihoods(&mut self, context: &str, continuations: &[String]) -> Result<Vec<Likelihood>, Error> {
-        let found = self.0.likelihoods(context, continuations)?.into_iter();
-        Ok(found.map(|f| Likelihood { log_likelihood: f.log_likelihood, greedy: f.greedy, tokens: f.tokens }).collect())
-    }
-
-    fn generate(&mut self, context: &str, stop: &[String], max_tokens: usize) -> Result<String, Error> {
-        self.0.generate(context, stop, max_tokens)
     }
 }

@@ -77,7 +77,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "What is trained")]
     lora_targets: Vec<Projection>,
 
-    /// Space of the sub-networks: default, per-layer, uniform or depth
+    /// Space of the sub-networks, as of `host search`: default, per-layer, uniform, depth, small, medium, hw-gpt-bench or
+    /// llama-joint
     #[arg(long, value_name = "S", default_value = "default", help_heading = "Sub-networks")]
     pub(super) space: String,
     /// Sub-networks that are trained with the full network and the smallest one, spread over the sizes between them

@@ -38,8 +38,9 @@ pub(crate) struct Args {
         long = "objective",
         value_name = "LIST",
         action = ArgAction::Append,
-        help = "What to minimise, two or more of perplexity, kl, ttft_ms, tpot_ms, latency_ms, peak_rss_bytes, parameters; \
-                kl is the divergence from the full network on the same text, which tells candidates apart on fewer tokens \
+        help = "What to minimise, two or more of perplexity, kl, task_error, ttft_ms, tpot_ms, latency_ms, peak_rss_bytes, \
+                parameters; kl is the divergence from the full network on the same text, which tells candidates apart on fewer \
+                tokens; task_error is one minus the mean score on the tasks of --task \
                 [default: perplexity,tpot_ms]"
     )]
     pub(super) objective: Vec<String>,
@@ -52,7 +53,8 @@ pub(crate) struct Args {
     /// diagonal-local, random or nsga2 [default: diagonal-local]
     #[arg(long, value_name = "S")]
     pub(super) sampler: Option<String>,
-    /// default, per-layer, uniform or depth [default: default]
+    /// default, per-layer, uniform or depth, or a space of the authors of arXiv 2410.06479: small, medium, hw-gpt-bench or
+    /// llama-joint [default: default]
     #[arg(long, value_name = "S")]
     pub(super) space: Option<String>,
     /// Held-out text for perplexity [default: a bundled public-domain text]
@@ -61,6 +63,18 @@ pub(crate) struct Args {
     /// Text for importance scores [default: another bundled public-domain text]
     #[arg(long, value_name = "FILE")]
     pub(super) calibration: Option<PathBuf>,
+    /// Task that every measured candidate is asked, with its file, as of `host evaluate`; may be given several times
+    #[arg(long = "task", value_name = "NAME=FILE", action = ArgAction::Append)]
+    pub(super) task: Vec<String>,
+    /// Most questions of a task; which ones follows from the seed, and they are the same for all candidates [default: all]
+    #[arg(long, value_name = "N", requires = "task", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) task_limit: Option<u32>,
+    /// Worked examples before each question [default: the task's own number]
+    #[arg(long, value_name = "N", requires = "task")]
+    pub(super) fewshot: Option<u32>,
+    /// File that examples are taken from [default: other rows of the task's file]; NAME= where there are several tasks
+    #[arg(long, value_name = "[NAME=]FILE", action = ArgAction::Append, requires = "task")]
+    pub(super) fewshot_file: Vec<String>,
     /// Look at the quality of so many candidates on the host first; devices then measure those that are worth it for their size.
     /// A device's time is dear, a look takes seconds
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -72,7 +86,7 @@ pub(crate) struct Args {
     /// Study to resume, or to make at this path [default: a new one among the studies]
     #[arg(long, value_name = "FILE")]
     pub(super) study: Option<PathBuf>,
-    /// Seed of the proposals and of the tokens that are timed [default: 0]
+    /// Seed of the proposals, of the tokens that are timed and of the questions that are asked [default: 0]
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
     /// Runtime on the devices [default: auto, the faster one on the full network]

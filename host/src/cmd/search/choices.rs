@@ -1,16 +1,20 @@
 //! What a study was begun with, what the flags say, and what follows from both.
 
-use super::Args;
+use super::{
+    Args,
+    tasks::{self, StudyTasks},
+};
 use crate::{
     cli::Context,
     devices::{Fleet, RuntimeChoice},
     failure::Failure,
+    importance::{self, Summary},
     measuring::WorkloadSpec,
     model::DEMO,
     space,
     view::ALLOW_EMULATED,
 };
-use edgewise_search::{DIAGONAL_LOCAL, Device as StoredDevice, Objective, Settings, parse_objectives};
+use edgewise_search::{Constraint, DIAGONAL_LOCAL, Device as StoredDevice, Objective, Settings, parse_objectives};
 use edgewise_supernet::SuperNetwork;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -31,6 +35,7 @@ pub(super) struct Choices {
     pub(super) text: Option<PathBuf>,
     pub(super) calibration: Option<PathBuf>,
     pub(super) space: String,
+    pub(super) tasks: StudyTasks,
     pub(super) allow_emulated: bool,
 }
 
@@ -40,14 +45,44 @@ impl Args {
             return Ok(None);
         }
         let found = parse_objectives(&self.objective.join(",")).map_err(|e| Failure::usage(e.to_string()))?;
-        if !found.iter().any(|objective| matches!(objective, Objective::Perplexity | Objective::Kl)) {
-            return Err(Failure::usage("perplexity or kl must be among the objectives")
+        if !found.iter().any(|objective| objective.is_quality()) {
+            return Err(Failure::usage("perplexity, kl or task_error must be among the objectives")
                 .hint("for example: --objective perplexity,tpot_ms"));
         }
         Ok(Some(found))
     }
 
-    pub(super) fn choices(&self, fleet: &Fleet, before: Option<(&Settings, &[StoredDevice])>) -> Result<Choices, Failure> {
+    /// The seed of the flags, or of the study.
+    pub(super) fn seed(&self, known: Option<&Settings>) -> u64 {
+        self.seed.or(known.map(|s| s.seed)).unwrap_or(0)
+    }
+
+    fn constraints(&self, known: Option<&Settings>) -> Vec<Constraint> {
+        match known {
+            Some(s) if self.constraint.is_empty() => s.constraints.clone(),
+            _ => self.constraint.clone(),
+        }
+    }
+
+    /// Refuses a search for few mistakes on no tasks.
+    fn check_tasks(&self, tasks: &StudyTasks, objectives: Option<&[Objective]>, known: Option<&Settings>) -> Result<(), Failure> {
+        let objectives = objectives.or(known.map(|s| &s.objectives[..])).unwrap_or(&OBJECTIVES);
+        let wanted = objectives.contains(&Objective::TaskError)
+            || self.constraints(known).iter().any(|c| c.objective == Objective::TaskError);
+        if wanted && tasks.plans.is_empty() {
+            return Err(
+                Failure::usage("task_error is the error on tasks, and there are none").hint("for example: --task mmlu=FILE")
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn choices(
+        &self,
+        fleet: &Fleet,
+        before: Option<(&Settings, &[StoredDevice])>,
+        objectives: Option<&[Objective]>,
+    ) -> Result<Choices, Failure> {
         fn detail<T: serde::de::DeserializeOwned>(before: Option<(&Settings, &[StoredDevice])>, key: &str) -> Option<T> {
             before.and_then(|(s, _)| serde_json::from_value(s.details.get(key)?.clone()).ok())
         }
@@ -62,12 +97,15 @@ impl Args {
             Some(model) => model.clone(),
             None => detail(before, "model").unwrap_or_else(|| DEMO.to_owned()),
         };
-        let known: Vec<String> = before.map(|(_, d)| d.iter().map(|d| d.name.clone()).collect()).unwrap_or_default();
+        let named: Vec<String> = before.map(|(_, d)| d.iter().map(|d| d.name.clone()).collect()).unwrap_or_default();
         let devices = match self.devices.names(fleet)? {
             Some(names) => names,
-            None if known.is_empty() => vec![edgewise_fleet::LOCAL.to_owned()],
-            None => known,
+            None if named.is_empty() => vec![edgewise_fleet::LOCAL.to_owned()],
+            None => named,
         };
+        let known = before.map(|(settings, _)| settings);
+        let tasks = StudyTasks::of(self, known)?;
+        self.check_tasks(&tasks, objectives, known)?;
         Ok(Choices {
             model,
             devices,
@@ -77,6 +115,7 @@ impl Args {
             text: file(&self.text, "text")?,
             calibration: file(&self.calibration, "calibration")?,
             space: self.space.clone().or_else(|| detail(before, "space")).unwrap_or_else(|| "default".to_owned()),
+            tasks,
             allow_emulated: self.allow_emulated || detail(before, ALLOW_EMULATED).unwrap_or_default(),
         })
     }
@@ -111,9 +150,16 @@ impl Args {
             ALLOW_EMULATED: choices.allow_emulated,
             "program": concat!("edgewise ", env!("CARGO_PKG_VERSION")),
         });
-        let serde_json::Value::Object(details) = details else { unreachable!("an object was written") };
+        let serde_json::Value::Object(mut details) = details else { unreachable!("an object was written") };
+        // They follow from what is compared already. A study that was begun without them goes on without.
+        let scores = match known {
+            Some(settings) => settings.details.get(importance::DETAIL).cloned(),
+            None => serde_json::to_value(Summary::of(&supernet.file)).ok(),
+        };
+        details.extend(scores.map(|scores| (importance::DETAIL.to_owned(), scores)));
+        details.extend(choices.tasks.detail.clone().map(|detail| (tasks::DETAIL.to_owned(), detail)));
         Ok(Settings {
-            seed: self.seed.or(known.map(|s| s.seed)).unwrap_or(0),
+            seed: self.seed(known),
             sampler: self
                 .sampler
                 .clone()
@@ -121,10 +167,7 @@ impl Args {
                 .unwrap_or_else(|| DIAGONAL_LOCAL.to_owned()),
             space: space::preset(&choices.space, supernet)?,
             objectives: objectives.or_else(|| known.map(|s| s.objectives.clone())).unwrap_or_else(|| OBJECTIVES.to_vec()),
-            constraints: match known {
-                Some(s) if self.constraint.is_empty() => s.constraints.clone(),
-                _ => self.constraint.clone(),
-            },
+            constraints: self.constraints(known),
             budget: self.budget.or(known.map(|s| s.budget)).unwrap_or(BUDGET),
             details: details.into_iter().collect(),
         })

@@ -6,5 +6,6 @@ mod choices;
 mod opening;
 mod run;
 mod shown;
+mod tasks;
 
 pub(crate) use args::Args;

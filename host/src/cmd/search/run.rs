@@ -15,7 +15,7 @@ use crate::{
     measuring::{SEARCH_PLAN, TrialSpec},
     model,
     scratch::Scratch,
-    search::{Dispatcher, Evaluator, Explorer, Lane, candidate},
+    search::{Dispatcher, Evaluator, Explorer, Lane, Tasks, candidate},
     shipment::{Freight, Freights},
     view::View,
 };
@@ -59,7 +59,7 @@ impl Args {
             _ => None,
         };
         let fleet = Fleet::load(&context.home, context.devices.as_deref(), self.ort_library.as_deref())?;
-        let choices = self.choices(&fleet, before.as_ref().map(|(s, d)| (s, &d[..])))?;
+        let choices = self.choices(&fleet, before.as_ref().map(|(s, d)| (s, &d[..])), objectives.as_deref())?;
         let registered = choices.devices.iter().map(|name| fleet.get(name)).collect::<Result<Vec<_>, _>>()?;
 
         let mut timing = Timing::default();
@@ -68,7 +68,8 @@ impl Args {
         let text = model::held_out_text(choices.text.as_deref())?;
         let windows = Windows { length: WINDOWS.length.min(supernet.config().max_positions), ..WINDOWS };
         let evaluation = model::evaluation(&supernet.tokenizer, supernet.config(), &text, windows)?;
-        let network = supernet.network(windows.length)?;
+        let positions = choices.tasks.positions(windows.length, supernet.config().max_positions);
+        let network = supernet.network(positions)?;
         let settings = self.settings(&choices, supernet, &text, before.as_ref().map(|(settings, _)| settings), objectives)?;
         let config = supernet.config().clone();
         let count: ParameterCount = Arc::new(move |c: &Candidate| config.parameters(&crate::search::sub_network(c)));
@@ -125,6 +126,13 @@ impl Args {
             freights: &freights,
             evaluation: &evaluation,
             reference: reference(&settings, &network, supernet, &evaluation)?,
+            tasks: Tasks {
+                plans: &choices.tasks.plans,
+                tokenizer: &supernet.tokenizer,
+                max_length: choices.tasks.max_length,
+                cancel: &cancel,
+            },
+            positions,
             folder: scratch.path().to_owned(),
         };
         let explorer: Box<dyn Sampler> = if settings.sampler == DIAGONAL_LOCAL {

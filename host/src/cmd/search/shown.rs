@@ -99,8 +99,9 @@ impl Observer for Shown {
         let found = |o| view.value(record, &self.device, o);
         let line = match (found(Objective::Perplexity), found(Objective::TtftMs), found(Objective::TpotMs)) {
             (Some(perplexity), Some(ttft), Some(tpot)) => {
+                let error = found(Objective::TaskError).map(|error| format!(", task error {error:.3}")).unwrap_or_default();
                 let relative = base.map(|b| format!(" ({:+.0} %)", (tpot / b - 1.0) * 100.0)).unwrap_or_default();
-                format!("perplexity {perplexity:.2}, ttft {ttft:.2} ms, tpot {tpot:.3} ms{relative}")
+                format!("perplexity {perplexity:.2}{error}, ttft {ttft:.2} ms, tpot {tpot:.3} ms{relative}")
             }
             _ => record.failures.first().map_or_else(|| "no result".to_owned(), |f| format!("{}: {}", f.status, f.message)),
         };

@@ -125,6 +125,10 @@ impl Run<'_, '_> {
         let work = &mut self.state.work[index];
         if measured && !work.measured {
             (work.measured, work.told) = (true, false);
+            // A look at its quality took no tasks.
+            if work.quality == Quality::Known && self.of.evaluator.asks() {
+                work.quality = Quality::Unasked;
+            }
             for member in &mut self.state.members {
                 member.pending.insert(index);
             }
