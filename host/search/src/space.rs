@@ -1,6 +1,6 @@
 //! Which configurations a search may propose.
 
-use crate::candidate::Candidate;
+use crate::{candidate::Candidate, head_sizes::HeadSizes};
 use serde::{Deserialize, Serialize};
 
 /// Names of the ready-made spaces, for `--space`.
@@ -50,6 +50,20 @@ pub enum SpaceError {
         max: u32,
         /// Step.
         step: u32,
+    },
+    /// Heads cannot have this size.
+    #[error("heads of {size} dimensions: sizes are even, from 2 to the full network's {full}")]
+    HeadSize {
+        /// What was asked for.
+        size: u32,
+        /// The full network's.
+        full: u32,
+    },
+    /// Only the full size of heads was named.
+    #[error("no size of heads is below the full network's {full}")]
+    NoHeadSize {
+        /// The full network's.
+        full: u32,
     },
     /// The least number of layers is zero or more than there are.
     #[error("at least {min} of {layers} layers cannot be kept")]
@@ -175,6 +189,8 @@ pub struct Space {
     kv_groups: Dimension,
     mlp: Dimension,
     layer_order: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_sizes: Option<HeadSizes>,
 }
 
 #[derive(Deserialize)]
@@ -187,14 +203,16 @@ struct RawSpace {
     kv_groups: Dimension,
     mlp: Dimension,
     layer_order: Vec<u32>,
+    #[serde(default)]
+    head_sizes: Option<HeadSizes>,
 }
 
 impl TryFrom<RawSpace> for Space {
     type Error = SpaceError;
 
     fn try_from(raw: RawSpace) -> Result<Self, SpaceError> {
-        let RawSpace { kind, layers, min_layers, width, kv_groups, mlp, layer_order } = raw;
-        Self { kind, layers, min_layers, width, kv_groups, mlp, layer_order }.checked()
+        let RawSpace { kind, layers, min_layers, width, kv_groups, mlp, layer_order, head_sizes } = raw;
+        Self { kind, layers, min_layers, width, kv_groups, mlp, layer_order, head_sizes }.checked()
     }
 }
 
@@ -210,8 +228,14 @@ impl Space {
         mlp: Dimension,
         layer_order: Vec<u32>,
     ) -> Result<Self, SpaceError> {
-        let layers = layer_order.len() as u32;
-        Self { kind: SpaceKind::PerLayer, layers, min_layers, width, kv_groups, mlp, layer_order }.checked()
+        let (kind, layers) = (SpaceKind::PerLayer, layer_order.len() as u32);
+        Self { kind, layers, min_layers, width, kv_groups, mlp, layer_order, head_sizes: None }.checked()
+    }
+
+    /// The same with heads of these sizes, one for the whole network.
+    #[must_use]
+    pub fn with_head_sizes(self, sizes: HeadSizes) -> Self {
+        Self { head_sizes: Some(sizes), ..self }
     }
 
     /// The same ranges with equal sizes in all layers.
@@ -289,6 +313,11 @@ impl Space {
         self.mlp
     }
 
+    /// Sizes of heads, where they are searched.
+    pub const fn head_sizes(&self) -> Option<&HeadSizes> {
+        self.head_sizes.as_ref()
+    }
+
     /// All layers, from the least to the most important: a prior, not a rule (except in a uniform space).
     pub fn layer_order(&self) -> &[u32] {
         &self.layer_order
@@ -301,15 +330,17 @@ impl Space {
 
     /// The smallest network: every dimension at its floor, the least important layers dropped.
     pub fn smallest(&self) -> Candidate {
-        self.even(self.min_layers, self.width.smallest(), self.kv_groups.smallest(), self.mlp.smallest())
+        let head_size = self.head_sizes.as_ref().and_then(|sizes| sizes.at(0));
+        let even = self.even(self.min_layers, self.width.smallest(), self.kv_groups.smallest(), self.mlp.smallest());
+        Candidate { head_size, ..even }
     }
 
-    /// The `keep` most important layers with the same sizes each.
+    /// The `keep` most important layers with the same sizes each, and whole heads.
     pub(crate) fn even(&self, keep: u32, width: u32, groups: u32, mlp: u32) -> Candidate {
         let keep = keep.clamp(self.min_layers, self.layers) as usize;
         let mut layers = self.layer_order[self.layer_order.len() - keep..].to_vec();
         layers.sort_unstable();
-        Candidate { layers, width, kv_groups: vec![groups; keep], mlp: vec![mlp; keep], order: None }
+        Candidate { layers, width, kv_groups: vec![groups; keep], mlp: vec![mlp; keep], head_size: None, order: None }
     }
 
     /// Whether the space holds this configuration, in the study's own order.
@@ -320,12 +351,16 @@ impl Space {
             && kept >= self.min_layers
             && candidate.layers.last().is_some_and(|&last| last < self.layers)
             && self.width.contains(candidate.width)
+            && self.head_sizes.as_ref().map_or(candidate.head_size.is_none(), |sizes| sizes.contains(candidate.head_size))
             && candidate.kv_groups.iter().all(|&g| self.kv_groups.contains(g))
             && candidate.mlp.iter().all(|&m| self.mlp.contains(m));
         sizes
             && match self.kind {
                 SpaceKind::PerLayer => true,
-                SpaceKind::Uniform => *candidate == self.even(kept, candidate.width, candidate.kv_groups[0], candidate.mlp[0]),
+                SpaceKind::Uniform => {
+                    let even = self.even(kept, candidate.width, candidate.kv_groups[0], candidate.mlp[0]);
+                    *candidate == Candidate { head_size: candidate.head_size, ..even }
+                }
             }
     }
 }
@@ -340,13 +375,23 @@ pub(crate) mod tests {
             .prop_map(|(max, share, step)| Dimension::new((f64::from(max) * share) as u32, max, step).unwrap())
     }
 
+    /// These sizes and 64, the full one.
+    pub(crate) fn heads(sizes: &[u32]) -> HeadSizes {
+        HeadSizes::new(sizes.to_vec(), 64).unwrap()
+    }
+
     /// Any space, degenerate ones included.
     pub(crate) fn spaces() -> impl Strategy<Value = Space> {
         let order = (1u32..=12).prop_flat_map(|n| Just((0..n).collect::<Vec<u32>>()).prop_shuffle());
-        (order, any::<proptest::sample::Index>(), dimension(200), dimension(4), dimension(300), any::<bool>()).prop_map(
-            |(order, min, width, groups, mlp, uniform)| {
+        let sizes = proptest::option::of(proptest::collection::vec((1u32..32).prop_map(|half| 2 * half), 1..4));
+        (order, any::<proptest::sample::Index>(), dimension(200), dimension(4), dimension(300), any::<bool>(), sizes).prop_map(
+            |(order, min, width, groups, mlp, uniform, sizes)| {
                 let min_layers = min.index(order.len()) as u32 + 1;
                 let space = Space::per_layer(min_layers, width, groups, mlp, order).unwrap();
+                let space = match sizes {
+                    Some(sizes) => space.with_head_sizes(heads(&sizes)),
+                    None => space,
+                };
                 if uniform { space.into_uniform() } else { space }
             },
         )
@@ -388,8 +433,24 @@ pub(crate) mod tests {
         }
         let small = Space::preset("default", shape, 32, (0..30).rev().collect()).unwrap().smallest();
         assert_eq!((small.layers, small.width, small.kv_groups[0], small.mlp[0]), ((0..15).collect(), 288, 1, 384));
+        assert_eq!(small.head_size, None);
+        let space = Space::preset("default", shape, 32, (0..30).collect()).unwrap().with_head_sizes(heads(&[32, 48]));
+        assert_eq!((space.full().head_size, space.smallest().head_size), (None, Some(32)));
+        let foreign = Candidate { head_size: Some(64), ..space.full() };
+        assert!(!space.contains(&foreign), "the full size is not named");
         let error = Space::preset("wide", shape, 32, (0..30).collect()).unwrap_err().to_string();
         assert!(PRESETS.iter().all(|name| error.contains(name)), "{error}");
+    }
+
+    #[test]
+    fn a_space_without_sizes_of_heads_is_written_as_ever() {
+        let one = Dimension::fixed(1).unwrap();
+        let json = serde_json::to_string(&Space::per_layer(1, one, one, one, vec![0]).unwrap()).unwrap();
+        let size = r#"{"min":1,"max":1,"step":1}"#;
+        let expected = format!(
+            r#"{{"kind":"per-layer","layers":1,"min_layers":1,"width":{size},"kv_groups":{size},"mlp":{size},"layer_order":[0]}}"#
+        );
+        assert_eq!(json, expected);
     }
 
     #[test]

@@ -5,7 +5,14 @@ use super::{
     shown::{Shown, perplexities},
 };
 use crate::{
-    cli::Context, exit_code, failure::Failure, interrupt::interruptible, model, search::sub_network, space, ui::Progress,
+    cli::Context,
+    exit_code,
+    failure::Failure,
+    interrupt::interruptible,
+    model,
+    search::{parameters, sub_network},
+    space,
+    ui::Progress,
 };
 use edgewise_finetune::{
     Corpus, Document, Look, Run, Sandwich, Size, Validation, calibrate, draw_from, looks, newest, peek, read_documents, train,
@@ -67,13 +74,14 @@ impl Args {
         let place = Placement::named(&self.compute, &self.precision)?;
         let cancel = interruptible(printer);
         let (documents, data_sha256) = self.documents()?;
-        let supernet = model::open(&self.model, self.calibration.as_deref(), &context.home, printer)?;
+        let heads = !self.head_sizes.is_empty();
+        let supernet = model::open(&self.model, heads, self.calibration.as_deref(), &context.home, printer)?;
         let config = supernet.config();
         if settings.sequence > config.max_positions {
             let message = format!("sequences of {} tokens for a model of {} positions", settings.sequence, config.max_positions);
             return Err(Failure::usage(message).hint("give a smaller --sequence"));
         }
-        let identity = json!({
+        let mut identity = json!({
             "settings": settings,
             "model_sha256": supernet.file.source.sha256,
             "data_sha256": data_sha256,
@@ -83,11 +91,14 @@ impl Args {
             "compute": self.compute,
             "precision": self.precision,
         });
+        if heads {
+            identity["head_sizes"] = json!(self.head_sizes);
+        }
         // What was begun with other settings is refused before anything slow is done.
         let resumed = resume.as_ref().map(|path| peek(path, &identity)).transpose()?;
         let corpus = Corpus::new(&documents, &supernet.tokenizer, config, settings.sequence, settings.loss_on, settings.seed)?;
         drop(documents);
-        let (strata, smallest) = strata(&supernet, &self.space)?;
+        let (strata, smallest) = strata(&supernet, &self.space, &self.head_sizes)?;
         let validation = self.validation(&supernet, &strata, &smallest)?;
 
         let positions = settings.sequence.max(validation.on.windows.length).max(GRID_WINDOWS.length).max(LEAST_POSITIONS);
@@ -100,10 +111,11 @@ impl Args {
                 printer.note(&format!("going on after {steps} steps"));
                 grid.clone()
             }
-            None => self.calibrated_grid(context, &network, &corpus, &strata, &cancel)?,
+            None => self.calibrated_grid(context, &supernet, &network, &corpus, &strata, &cancel)?,
         };
         let (draws, seed) = (self.draws, settings.seed);
-        let from_space = |group: u64| -> Vec<SubNetwork> { strata.draw(seed, group, draws).iter().map(sub_network).collect() };
+        let cut = |candidate: &Candidate| sub_network(candidate, &supernet).expect("a space has only sizes that can be cut");
+        let from_space = |group: u64| -> Vec<SubNetwork> { strata.draw(seed, group, draws).iter().map(cut).collect() };
         let from_grid = |group: u64| draw_from(&grid, seed, group, draws);
         let draws: &(dyn Fn(u64) -> Vec<SubNetwork> + Sync) = if self.grid > 0 { &from_grid } else { &from_space };
         let sandwich = Sandwich { full: supernet.full(), smallest, draws };
@@ -203,7 +215,8 @@ impl Args {
         // The same in every training of a space, so that curves can be compared.
         let middle = strata.at(0.5, 0);
         let size = |name: &str, sub: SubNetwork| Size { name: name.to_owned(), sub };
-        let sizes = vec![size("full", supernet.full()), size("middle", sub_network(&middle)), size("smallest", smallest.clone())];
+        let middle = sub_network(&middle, supernet)?;
+        let sizes = vec![size("full", supernet.full()), size("middle", middle), size("smallest", smallest.clone())];
         Ok(Validation { on, sizes, every: self.validate_every })
     }
 
@@ -211,6 +224,7 @@ impl Args {
     fn calibrated_grid(
         &self,
         context: &Context,
+        supernet: &SuperNetwork,
         network: &Network,
         corpus: &Corpus,
         strata: &Strata,
@@ -220,7 +234,10 @@ impl Args {
             return Ok(Vec::new());
         }
         let bins = strata.bins(self.seed, self.grid, GRID_EACH);
-        let bins: Vec<Vec<SubNetwork>> = bins.iter().map(|bin| bin.iter().map(sub_network).collect()).collect();
+        let cut = |bin: &Vec<Candidate>| -> Result<Vec<SubNetwork>, Failure> {
+            bin.iter().map(|candidate| sub_network(candidate, supernet)).collect()
+        };
+        let bins = bins.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
         let length = GRID_WINDOWS.length.min(network.config().max_positions);
         let tokens = corpus.first(length * GRID_WINDOWS.count).to_vec();
         let text = Text { sha256: String::new(), tokens };
@@ -250,10 +267,10 @@ fn element_wise_on_one_thread() {
 }
 
 /// Draws of a space, and its smallest sub-network.
-fn strata(supernet: &SuperNetwork, space: &str) -> Result<(Strata, SubNetwork), Failure> {
-    let space = space::preset(space, supernet)?;
-    let (config, smallest) = (supernet.config().clone(), sub_network(&space.smallest()));
-    Ok((Strata::new(space, Arc::new(move |c: &Candidate| config.parameters(&sub_network(c)))), smallest))
+fn strata(supernet: &SuperNetwork, space: &str, head_sizes: &[u32]) -> Result<(Strata, SubNetwork), Failure> {
+    let space = space::preset(space, head_sizes, supernet)?;
+    let (config, smallest) = (supernet.config().clone(), sub_network(&space.smallest(), supernet)?);
+    Ok((Strata::new(space, Arc::new(move |c: &Candidate| parameters(c, &config))), smallest))
 }
 
 /// Where checkpoints and the log are until the new super-network is there: beside it.

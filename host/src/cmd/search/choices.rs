@@ -31,6 +31,8 @@ pub(super) struct Choices {
     pub(super) text: Option<PathBuf>,
     pub(super) calibration: Option<PathBuf>,
     pub(super) space: String,
+    /// Sizes of heads that are searched; none where heads stay whole.
+    pub(super) head_sizes: Vec<u32>,
     pub(super) allow_emulated: bool,
 }
 
@@ -77,6 +79,10 @@ impl Args {
             text: file(&self.text, "text")?,
             calibration: file(&self.calibration, "calibration")?,
             space: self.space.clone().or_else(|| detail(before, "space")).unwrap_or_else(|| "default".to_owned()),
+            head_sizes: match before.and_then(|(settings, _)| settings.space.head_sizes()) {
+                Some(sizes) if self.head_sizes.is_empty() => sizes.sizes().to_vec(),
+                _ => self.head_sizes.clone(),
+            },
             allow_emulated: self.allow_emulated || detail(before, ALLOW_EMULATED).unwrap_or_default(),
         })
     }
@@ -119,7 +125,7 @@ impl Args {
                 .clone()
                 .or_else(|| known.map(|s| s.sampler.clone()))
                 .unwrap_or_else(|| DIAGONAL_LOCAL.to_owned()),
-            space: space::preset(&choices.space, supernet)?,
+            space: space::preset(&choices.space, &choices.head_sizes, supernet)?,
             objectives: objectives.or_else(|| known.map(|s| s.objectives.clone())).unwrap_or_else(|| OBJECTIVES.to_vec()),
             constraints: match known {
                 Some(s) if self.constraint.is_empty() => s.constraints.clone(),
