@@ -167,7 +167,9 @@ fn a_smaller_head_is_one_whose_other_dimensions_are_silent() {
                 &[]
             };
             for head in values.chunks_mut(8 * row).filter(|_| silent) {
-                gone.iter().for_each(|&dim| head[dim * row..][..row].fill(0.0));
+                for dim in gone {
+                    head[dim * row..][..row].fill(0.0);
+                }
             }
         });
     }
@@ -193,7 +195,9 @@ fn heads_lose_first_what_matters_least() {
     write(folder.path(), &config(), |name, shape, values| {
         if name.contains("q_proj") {
             for head in values.chunks_mut(8 * shape[1]) {
-                [2, 6].into_iter().for_each(|dim| head[dim * shape[1]..][..shape[1]].fill(0.0));
+                for dim in [2, 6] {
+                    head[dim * shape[1]..][..shape[1]].fill(0.0);
+                }
             }
         } else if name.contains("o_proj") {
             for (at, value) in values.iter_mut().enumerate() {
