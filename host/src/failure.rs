@@ -82,8 +82,12 @@ impl From<edgewise_fleet::Error> for Failure {
 
 impl From<edgewise_supernet::Error> for Failure {
     fn from(error: edgewise_supernet::Error) -> Self {
+        use edgewise_supernet::Error as E;
         let hint = error.hint().map(str::to_owned);
-        let code = if let edgewise_supernet::Error::Trainable(_) = error { exit_code::USAGE } else { exit_code::MODEL };
+        let code = match error {
+            E::Trainable(_) | E::HeadSize { .. } | E::NoHeadScores => exit_code::USAGE,
+            _ => exit_code::MODEL,
+        };
         Self::of(code, &error, hint)
     }
 }

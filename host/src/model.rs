@@ -88,27 +88,35 @@ pub(crate) fn prepare_into(
     Ok(())
 }
 
-/// Opens a model as a super-network, preparing it first where the cache has none.
-pub(crate) fn open(model: &str, calibration: Option<&Path>, home: &Home, printer: Printer) -> Result<SuperNetwork, Failure> {
+/// Opens a model as a super-network, preparing it first where the cache has none; `heads`: its heads shall be cut.
+pub(crate) fn open(
+    model: &str,
+    heads: bool,
+    calibration: Option<&Path>,
+    home: &Home,
+    printer: Printer,
+) -> Result<SuperNetwork, Failure> {
     match locate(model, home)? {
         Located::Prepared(folder) => Ok(SuperNetwork::open(&folder)?),
         Located::Checkpoint(path) => {
             let name = (model == DEMO).then_some(DEMO);
-            let mut opened = open_prepared(&path, &[Method::default()], calibration, name, home, printer)?;
+            let method = Method { heads, ..Method::default() };
+            let mut opened = open_prepared(&path, &[method], calibration, name, home, printer)?;
             opened.pop().ok_or_else(|| Failure::new(exit_code::BUG, "nothing was prepared"))
         }
     }
 }
 
-/// Opens the super-network that a candidate is cut from: of the order it names, or the model's own.
+/// Opens the super-network that a candidate is cut from: of the order it names, in which heads stay whole, or the model's own.
 pub(crate) fn open_in_order(
     model: &str,
     order: Option<&str>,
+    heads: bool,
     calibration: Option<&Path>,
     home: &Home,
     printer: Printer,
 ) -> Result<SuperNetwork, Failure> {
-    let Some(order) = order else { return open(model, calibration, home, printer) };
+    let Some(order) = order else { return open(model, heads, calibration, home, printer) };
     let ranking = order.parse().map_err(|e: UnknownRanking| Failure::usage(e.to_string()))?;
     let mut sorted = open_sorted(model, &[ranking], calibration, home, printer)?;
     sorted.remove(order).ok_or_else(|| Failure::new(exit_code::BUG, "nothing was prepared"))

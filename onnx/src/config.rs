@@ -70,7 +70,7 @@ pub enum RopeScaling {
 
 /// Which part of the sorted super-network is kept.
 ///
-/// Everything but the layers is a *prefix* of a sorted dimension; the layers are a set.
+/// Everything but the layers and the rotary pairs is a *prefix* of a sorted dimension; those two are sets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubNetwork {
@@ -82,12 +82,24 @@ pub struct SubNetwork {
     pub kv_groups: Vec<u32>,
     /// Kept neurons of each kept layer's MLP.
     pub mlp: Vec<u32>,
+    /// Kept rotary pairs of every head, ascending; absent where all are kept.
+    ///
+    /// Rotary positions turn dimension `i` of a head together with `i + head_dim / 2`, so that pairs are what can be cut, and they
+    /// are a set, since each has a frequency of its own. Heads then have `2 * pairs.len()` dimensions; of their values, which are not
+    /// turned, the first so many are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<Vec<u32>>,
 }
 
 impl ModelConfig {
     /// Query heads that share one key/value head.
     pub fn heads_per_group(&self) -> usize {
         self.num_heads / self.num_kv_heads
+    }
+
+    /// Dimensions of each head of a sub-network.
+    pub fn head_size(&self, sub: &SubNetwork) -> usize {
+        sub.pairs.as_ref().map_or(self.head_dim, |pairs| 2 * pairs.len())
     }
 
     /// The network as it is.
@@ -97,6 +109,7 @@ impl ModelConfig {
             width: self.hidden_size as u32,
             kv_groups: vec![self.num_kv_heads as u32; self.num_layers],
             mlp: vec![self.mlp_size as u32; self.num_layers],
+            pairs: None,
         }
     }
 
@@ -165,7 +178,7 @@ impl ModelConfig {
     /// Number of parameters of a sub-network; a tied embedding counts once.
     pub fn parameters(&self, sub: &SubNetwork) -> u64 {
         let width = u64::from(sub.width);
-        let head = self.head_dim as u64;
+        let head = self.head_size(sub) as u64;
         let group = self.heads_per_group() as u64;
         let embedding = self.vocab_size as u64 * width * if self.tied_embeddings { 1 } else { 2 };
         let layers: u64 = sub
@@ -217,6 +230,52 @@ impl ModelConfig {
         if let Some(mlp) = sub.mlp.iter().find(|m| !within(**m, self.mlp_size)) {
             return bad(format!("{mlp} neurons of {}", self.mlp_size));
         }
-        Ok(())
+        sub.pairs.as_ref().map_or(Ok(()), |pairs| self.check_pairs(pairs))
+    }
+
+    /// Every network has one description: a list of all pairs is refused.
+    fn check_pairs(&self, pairs: &[u32]) -> Result<(), Error> {
+        let (all, bad) = (self.head_dim / 2, |what: String| Err(Error::BadSubNetwork(what)));
+        if !pairs.is_sorted_by(|a, b| a < b) {
+            return bad("rotary pairs are not ascending and distinct".into());
+        }
+        match pairs.last() {
+            None => bad("no rotary pair is kept".into()),
+            Some(&last) if last as usize >= all => bad(format!("rotary pair {last} of heads with {all}")),
+            Some(_) if pairs.len() == all => bad("rotary pairs are listed though all are kept".into()),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{tiny_config, tiny_sub_network};
+
+    #[test]
+    fn rotary_pairs_are_a_set_that_is_named_only_where_it_is_smaller() {
+        let config = tiny_config();
+        let with = |pairs: &[u32]| SubNetwork { pairs: Some(pairs.to_vec()), ..tiny_sub_network() };
+        for (pairs, problem) in [
+            (&[][..], "no rotary pair is kept"),
+            (&[1, 0], "not ascending"),
+            (&[2, 2], "not ascending"),
+            (&[0, 4], "rotary pair 4 of heads with 4"),
+            (&[0, 1, 2, 3], "though all are kept"),
+        ] {
+            let error = config.check(&with(pairs)).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+        let cut = with(&[1, 3]);
+        config.check(&cut).unwrap();
+        assert_eq!((config.head_size(&cut), config.head_size(&config.full())), (4, 8));
+        // Half of 8 dimensions, each a row or column of 40: of 12 query heads in two matrices, of 6 key/value heads in two.
+        let (whole, half) = (config.parameters(&tiny_sub_network()), config.parameters(&cut));
+        assert_eq!(whole - half, 4 * 40 * (2 * 12 + 2 * 6));
+        // Nothing is said where nothing is cut, so that no hash changes.
+        let json = serde_json::to_string(&tiny_sub_network()).unwrap();
+        assert_eq!(json, r#"{"layers":[0,2,3],"width":40,"kv_groups":[3,1,2],"mlp":[64,80,33]}"#);
+        assert_eq!(serde_json::from_str::<SubNetwork>(&serde_json::to_string(&cut).unwrap()).unwrap(), cut);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Inputs: `input_ids [batch_size, sequence_length]`, `attention_mask [batch_size, past + sequence]`,
 //! `position_ids [batch_size, sequence_length]`, and per layer `past_key_values.N.{key,value} [batch_size, kv heads, past,
-//! head_dim]`. Outputs: `logits [batch_size, rows, vocabulary]` and `present.N.{key,value}`.
+//! size of a head]`. Outputs: `logits [batch_size, rows, vocabulary]` and `present.N.{key,value}`.
 //!
 //! `num_logits_to_keep` (rank 0) says for how many of the last rows logits are wanted: 1 unless it is fed, 0 for all. It is
 //! an initializer that may be overridden, so that a caller who knows only the standard inputs gets the row it needs.
@@ -14,6 +14,7 @@
 use crate::{
     Error, ModelConfig, SubNetwork,
     graph::{Attribute, Cut, Dim, GraphBuilder, value},
+    kept::{HeadDims, Kept},
     names,
     proto::{GraphProto, ModelProto, OperatorSetIdProto, tensor_proto::DataType},
 };
@@ -21,8 +22,8 @@ use std::collections::BTreeMap;
 
 /// Name of the input for the number of logit rows.
 pub const INPUT_NUM_LOGITS: &str = "num_logits_to_keep";
-/// The data file of tensors that depend on the width alone: embedding, output projection, rotary tables. They are a large
-/// part of a small model and the same for most of its candidates.
+/// The data file of tensors that depend on the width and the size of heads alone: embedding, output projection, rotary tables.
+/// They are a large part of a small model and the same for most of its candidates.
 const SHARED: usize = 1;
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
@@ -49,6 +50,11 @@ pub(crate) struct Decoder<'a> {
     sub: &'a SubNetwork,
     g: GraphBuilder,
     width: usize,
+    /// Dimensions of a head.
+    head: usize,
+    /// Which these are of queries and keys, and which of values, where they are not all.
+    turned: Option<HeadDims>,
+    values: Option<HeadDims>,
     rotary: [String; 2],
     allowed: String,
     masked: String,
@@ -73,11 +79,15 @@ impl<'a> Decoder<'a> {
     ) -> Result<(ModelProto, GraphBuilder), Error> {
         config.validate()?;
         config.check(sub)?;
+        let (head, whole) = (config.head_size(sub), config.head_dim);
         let mut decoder = Self {
             config,
             sub,
             g: GraphBuilder::new(data_files),
             width: sub.width as usize,
+            head,
+            turned: sub.pairs.as_ref().map(|pairs| HeadDims::of_pairs(pairs, whole)),
+            values: sub.pairs.as_ref().map(|_| HeadDims::first(head, whole)),
             rotary: Default::default(),
             allowed: String::new(),
             masked: String::new(),
@@ -97,19 +107,27 @@ impl<'a> Decoder<'a> {
         Ok(decoder.finish())
     }
 
-    fn cut_vector(&mut self, name: &str, source: String, length: usize, of: usize) -> String {
-        self.g.weight(name, &[length], Cut::Vector { source, of })
+    fn cut_vector(&mut self, name: &str, source: String, kept: Kept) -> String {
+        self.g.weight(name, &[kept.count], Cut::Vector { source, kept })
+    }
+
+    /// The kept part of the residual stream.
+    fn stream(&self) -> Kept {
+        Kept::first(self.width, self.config.hidden_size)
     }
 
     /// What every layer uses: numbers, rotary tables for the positions asked, and who may look at whom.
     fn shared(&mut self) {
-        let half = self.config.head_dim / 2;
+        let half = self.head / 2;
         self.epsilon = self.g.float("constant/norm_epsilon", self.config.norm_eps as f32);
         self.two = self.g.float("constant/two", 2.0);
         self.masked = self.g.float("constant/masked", -1e9);
+        // What is cut of heads are summands of scores: their scale stays that of whole heads.
         self.scale = self.g.float("constant/attention_scale", (1.0 / (self.config.head_dim as f64).sqrt()) as f32);
         let heads_axis = self.g.ints(&[1]);
-        for (slot, (name, cut)) in [("cos", Cut::Cosines), ("sin", Cut::Sines)].into_iter().enumerate() {
+        let sub = self.sub;
+        let pairs = || sub.pairs.clone();
+        for (slot, (name, cut)) in [("cos", Cut::Cosines(pairs())), ("sin", Cut::Sines(pairs()))].into_iter().enumerate() {
             let table = self.g.weight_in(SHARED, &format!("rotary.{name}"), &[self.config.max_positions, half], cut);
             let rows = self.g.node("Gather", &format!("rotary/{name}_half"), &[&table, "position_ids"], vec![axis(0)]);
             let wide = self.g.node("Concat", &format!("rotary/{name}_wide"), &[&rows, &rows], vec![axis(-1)]);
@@ -157,15 +175,15 @@ impl<'a> Decoder<'a> {
     }
 
     fn embed(&mut self) -> String {
-        let (vocab, width, hidden) = (self.config.vocab_size, self.width, self.config.hidden_size);
-        let cut =
-            Cut::Matrix { source: names::EMBEDDING.into(), rows: vocab, columns: width, of: [vocab, hidden], transposed: false };
-        let table = self.g.weight_in(SHARED, names::EMBEDDING, &[vocab, width], cut);
+        let vocab = self.config.vocab_size;
+        let (rows, columns) = (Kept::first(vocab, vocab), self.stream());
+        let cut = Cut::Matrix { source: names::EMBEDDING.into(), rows, columns, transposed: false };
+        let table = self.g.weight_in(SHARED, names::EMBEDDING, &[vocab, self.width], cut);
         self.g.node("Gather", "embedding", &[&table, "input_ids"], vec![axis(0)])
     }
 
     fn norm(&mut self, at: &str, x: &str, name: &str, source: String) -> String {
-        let gain = self.cut_vector(name, source, self.width, self.config.hidden_size);
+        let gain = self.cut_vector(name, source, self.stream());
         let (two, epsilon) = (self.two.clone(), self.epsilon.clone());
         let square = self.g.node("Pow", &format!("{at}/square"), &[x, &two], vec![]);
         let attributes = vec![Attribute::Ints("axes", vec![-1]), Attribute::Int("keepdims", 1)];
@@ -176,32 +194,32 @@ impl<'a> Decoder<'a> {
         self.g.node("Mul", &format!("{at}/out"), &[&unit, &gain], vec![])
     }
 
-    /// `x [.., input] -> [.., output]`; the source is `[of output, of input]`.
-    fn project(&mut self, at: &str, x: &str, part: (usize, &str), size: [usize; 2], of: [usize; 2], bias: bool) -> String {
+    /// `x [.., input] -> [.., output]`.
+    fn project(&mut self, at: &str, x: &str, part: (usize, &str), output: Kept, input: Kept, bias: bool) -> String {
         let (layer, part) = part;
         let (kept, original) = (layer, self.sub.layers[layer] as usize);
-        let [output, input] = size;
         let source = names::weight(original, part);
-        let cut = Cut::Matrix { source, rows: output, columns: input, of, transposed: true };
-        let weight = self.g.weight(&names::weight(kept, part), &[input, output], cut);
+        let shape = [input.count, output.count];
+        let cut = Cut::Matrix { source, rows: output.clone(), columns: input, transposed: true };
+        let weight = self.g.weight(&names::weight(kept, part), &shape, cut);
         let y = self.g.node("MatMul", &format!("{at}/product"), &[x, &weight], vec![]);
         if !bias {
             return y;
         }
-        let bias = self.cut_vector(&names::bias(kept, part), names::bias(original, part), output, of[0]);
+        let bias = self.cut_vector(&names::bias(kept, part), names::bias(original, part), output);
         self.g.node("Add", &format!("{at}/biased"), &[&y, &bias], vec![])
     }
 
-    /// `[batch, sequence, heads * head_dim] -> [batch, heads, sequence, head_dim]`.
+    /// `[batch, sequence, heads * size] -> [batch, heads, sequence, size]`.
     fn split_heads(&mut self, at: &str, x: &str, heads: usize) -> String {
-        let shape = self.g.ints(&[0, 0, heads as i64, self.config.head_dim as i64]);
+        let shape = self.g.ints(&[0, 0, heads as i64, self.head as i64]);
         let split = self.g.node("Reshape", &format!("{at}/split"), &[x, &shape], vec![]);
         self.g.node("Transpose", &format!("{at}/heads"), &[&split], vec![Attribute::Ints("perm", vec![0, 2, 1, 3])])
     }
 
     /// Half-split rotation, as in Hugging Face's Llama.
     fn rotate(&mut self, at: &str, x: &str) -> String {
-        let half = (self.config.head_dim / 2) as i64;
+        let half = (self.head / 2) as i64;
         let [cos, sin] = self.rotary.clone();
         let (start, middle, end, last) = (self.g.ints(&[0]), self.g.ints(&[half]), self.g.ints(&[END]), self.g.ints(&[3]));
         let low = self.g.node("Slice", &format!("{at}/low"), &[x, &start, &middle, &last], vec![]);
@@ -216,27 +234,29 @@ impl<'a> Decoder<'a> {
     fn attention(&mut self, layer: usize, stream: &str) -> String {
         let at = format!("layers.{layer}/attention");
         let (config, original) = (self.config, self.sub.layers[layer] as usize);
-        let (head, hidden, bias) = (config.head_dim, config.hidden_size, config.attention_bias);
+        let (head, bias) = (self.head, config.attention_bias);
         let groups = self.sub.kv_groups[layer] as usize;
         let heads = groups * config.heads_per_group();
-        let (query_of, kv_of) = (config.num_heads * head, config.num_kv_heads * head);
-        let (query_size, kv_size, width) = (heads * head, groups * head, self.width);
+        let of_heads = |dims: &Option<HeadDims>| Kept::heads(heads, config.num_heads, config.head_dim, dims.as_ref());
+        let of_groups = |dims: &Option<HeadDims>| Kept::heads(groups, config.num_kv_heads, config.head_dim, dims.as_ref());
+        let [queries, mixes] = [&self.turned, &self.values].map(of_heads);
+        let [keys, values] = [&self.turned, &self.values].map(of_groups);
         let norm_name = names::weight(layer, names::NORMS[0]);
         let x = self.norm(&format!("layers.{layer}/input_norm"), stream, &norm_name, names::weight(original, names::NORMS[0]));
         let [q, k, v, o] = names::ATTENTION;
 
-        let query = self.project(&format!("{at}/query"), &x, (layer, q), [query_size, width], [query_of, hidden], bias);
+        let query = self.project(&format!("{at}/query"), &x, (layer, q), queries, self.stream(), bias);
         let query = self.split_heads(&format!("{at}/query"), &query, heads);
         let query = self.rotate(&format!("{at}/query"), &query);
         let scale = self.scale.clone();
         let query = self.g.node("Mul", &format!("{at}/query/scaled"), &[&query, &scale], vec![]);
 
-        let key = self.project(&format!("{at}/key"), &x, (layer, k), [kv_size, width], [kv_of, hidden], bias);
+        let key = self.project(&format!("{at}/key"), &x, (layer, k), keys, self.stream(), bias);
         let key = self.split_heads(&format!("{at}/key"), &key, groups);
         let key = self.rotate(&format!("{at}/key"), &key);
         let key = self.g.node("Concat", &output_present(layer, "key"), &[&input_past(layer, "key"), &key], vec![axis(2)]);
 
-        let value = self.project(&format!("{at}/value"), &x, (layer, v), [kv_size, width], [kv_of, hidden], bias);
+        let value = self.project(&format!("{at}/value"), &x, (layer, v), values, self.stream(), bias);
         let value = self.split_heads(&format!("{at}/value"), &value, groups);
         let past = input_past(layer, "value");
         let value = self.g.node("Concat", &output_present(layer, "value"), &[&past, &value], vec![axis(2)]);
@@ -269,31 +289,31 @@ impl<'a> Decoder<'a> {
         }
         let perm = vec![Attribute::Ints("perm", vec![0, 2, 1, 3])];
         let mixed = self.g.node("Transpose", &format!("{at}/mixed/rows"), &[&mixed], perm);
-        let flat = self.g.ints(&[0, 0, query_size as i64]);
+        let flat = self.g.ints(&[0, 0, (heads * head) as i64]);
         let mixed = self.g.node("Reshape", &format!("{at}/mixed/flat"), &[&mixed, &flat], vec![]);
-        let out = self.project(&format!("{at}/output"), &mixed, (layer, o), [width, query_size], [hidden, query_of], bias);
+        let out = self.project(&format!("{at}/output"), &mixed, (layer, o), self.stream(), mixes, bias);
         self.g.node("Add", &format!("{at}/residual"), &[stream, &out], vec![])
     }
 
     fn mlp(&mut self, layer: usize, stream: &str) -> String {
         let at = format!("layers.{layer}/mlp");
-        let (config, original) = (self.config, self.sub.layers[layer] as usize);
-        let (hidden, neurons_of, bias) = (config.hidden_size, config.mlp_size, config.mlp_bias);
-        let (neurons, width) = (self.sub.mlp[layer] as usize, self.width);
+        let (config, sub) = (self.config, self.sub);
+        let (original, bias) = (sub.layers[layer] as usize, config.mlp_bias);
+        let neurons = || Kept::first(sub.mlp[layer] as usize, config.mlp_size);
         let norm_name = names::weight(layer, names::NORMS[1]);
         let x = self.norm(&format!("layers.{layer}/mlp_norm"), stream, &norm_name, names::weight(original, names::NORMS[1]));
         let [gate, up, down] = names::MLP;
-        let gate = self.project(&format!("{at}/gate"), &x, (layer, gate), [neurons, width], [neurons_of, hidden], bias);
-        let up = self.project(&format!("{at}/up"), &x, (layer, up), [neurons, width], [neurons_of, hidden], bias);
+        let gate = self.project(&format!("{at}/gate"), &x, (layer, gate), neurons(), self.stream(), bias);
+        let up = self.project(&format!("{at}/up"), &x, (layer, up), neurons(), self.stream(), bias);
         let sigmoid = self.g.node("Sigmoid", &format!("{at}/sigmoid"), &[&gate], vec![]);
         let silu = self.g.node("Mul", &format!("{at}/silu"), &[&gate, &sigmoid], vec![]);
         let gated = self.g.node("Mul", &format!("{at}/gated"), &[&silu, &up], vec![]);
-        let out = self.project(&format!("{at}/down"), &gated, (layer, down), [width, neurons], [hidden, neurons_of], bias);
+        let out = self.project(&format!("{at}/down"), &gated, (layer, down), self.stream(), neurons(), bias);
         self.g.node("Add", &format!("{at}/residual"), &[stream, &out], vec![])
     }
 
     fn logits(&mut self, stream: &str) {
-        let (vocab, width, hidden) = (self.config.vocab_size, self.width, self.config.hidden_size);
+        let vocab = self.config.vocab_size;
         self.g.add_integers(INPUT_NUM_LOGITS, &[1], true);
         let (axis_0, axis_1, end) = (self.g.ints(&[0]), self.g.ints(&[1]), self.g.ints(&[END]));
         let back = self.g.node("Neg", "logits/from_end", &[INPUT_NUM_LOGITS], vec![]);
@@ -301,13 +321,14 @@ impl<'a> Decoder<'a> {
         let rows = self.g.node("Slice", "logits/rows", &[stream, &start, &end, &axis_1], vec![]);
         let rows = self.norm("logits/norm", &rows, names::FINAL_NORM, names::FINAL_NORM.into());
         let source = if self.config.tied_embeddings { names::EMBEDDING } else { names::OUTPUT };
-        let cut = Cut::Matrix { source: source.into(), rows: vocab, columns: width, of: [vocab, hidden], transposed: true };
-        let weight = self.g.weight_in(SHARED, names::OUTPUT, &[width, vocab], cut);
+        let (entries, columns) = (Kept::first(vocab, vocab), self.stream());
+        let cut = Cut::Matrix { source: source.into(), rows: entries, columns, transposed: true };
+        let weight = self.g.weight_in(SHARED, names::OUTPUT, &[self.width, vocab], cut);
         self.g.node("MatMul", "logits", &[&rows, &weight], vec![]);
     }
 
     fn finish(mut self) -> (ModelProto, GraphBuilder) {
-        let (layers, head) = (self.sub.layers.len(), self.config.head_dim);
+        let (layers, head) = (self.sub.layers.len(), self.head);
         let mut inputs = vec![
             value("input_ids", DataType::Int64, &[BATCH, SEQUENCE]),
             value("attention_mask", DataType::Int64, &[BATCH, TOTAL]),

@@ -1,11 +1,15 @@
 //! A small writer of ONNX graphs: nodes are named after what they compute, constants are shared, weights go to a plan of
 //! external data that is filled later. There are two data files, so that what many sub-networks share can be shared.
 
-use crate::proto::{
-    AttributeProto, NodeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto,
-    tensor_proto::{DataLocation, DataType},
-    tensor_shape_proto::{self, dimension},
-    type_proto,
+use crate::{
+    kept::Kept,
+    proto::{
+        AttributeProto, NodeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+        attribute_proto,
+        tensor_proto::{DataLocation, DataType},
+        tensor_shape_proto::{self, dimension},
+        type_proto,
+    },
 };
 use prost::bytes::Bytes;
 use std::collections::BTreeMap;
@@ -18,14 +22,14 @@ const INLINE: u64 = 1024;
 /// How a tensor of the artifact is cut out of the super-network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// The first elements of a vector.
-    Vector { source: String, of: usize },
-    /// A corner of a matrix `[rows, columns]`.
-    Matrix { source: String, rows: usize, columns: usize, of: [usize; 2], transposed: bool },
-    /// Cosines of the rotary positions.
-    Cosines,
+    /// Elements of a vector.
+    Vector { source: String, kept: Kept },
+    /// Rows and columns of a matrix.
+    Matrix { source: String, rows: Kept, columns: Kept, transposed: bool },
+    /// Cosines of the rotary positions, of these pairs or of all.
+    Cosines(Option<Vec<u32>>),
     /// Sines of the rotary positions.
-    Sines,
+    Sines(Option<Vec<u32>>),
 }
 
 /// A tensor that goes to the data file.

@@ -16,6 +16,7 @@ mod error;
 mod graph;
 mod hash;
 mod index;
+mod kept;
 mod layout;
 mod manifest;
 pub mod proto;
@@ -52,8 +53,8 @@ pub use writer::{ArtifactDigest, ArtifactWriter, Extras};
 pub const MODEL_FILE: &str = "model.onnx";
 /// File name of the layers' weights inside an artifact.
 pub const DATA_FILE: &str = "model.onnx_data";
-/// File name of the weights that depend on the width alone inside an artifact: embedding, output projection, rotary tables.
-/// It carries the name that transformers.js gives a second data file.
+/// File name of the weights that depend on the width and the size of heads alone inside an artifact: embedding, output
+/// projection, rotary tables. It carries the name that transformers.js gives a second data file.
 pub const SHARED_DATA_FILE: &str = "model.onnx_data_1";
 /// File name of the manifest inside an artifact.
 pub const MANIFEST_FILE: &str = "manifest.json";

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::{
         MappedWeights, names,
-        testing::{tiny_config, tiny_sub_network, write_artifact, write_tiny_checkpoint},
+        testing::{tiny_config, tiny_narrow_heads, tiny_sub_network, write_artifact, write_tiny_checkpoint},
     };
     use proptest::prelude::*;
 
@@ -109,6 +109,47 @@ mod tests {
     }
 
     #[test]
+    fn heads_keep_their_pairs_with_the_turns_of_each_and_the_first_values() {
+        let (made, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let config = tiny_config();
+        let artifact = write_artifact(made.path(), &config, &tiny_narrow_heads()).unwrap();
+        artifact.verify().unwrap();
+        write_tiny_checkpoint(source.path(), 1).unwrap();
+        let (cut, whole) = (ArtifactWeights::open(&artifact).unwrap(), MappedWeights::open(source.path()).unwrap());
+        let numbers = |view: TensorView<'_>| -> Vec<f32> {
+            view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        };
+        // Layer 2 of the artifact is layer 3 of the super-network: two groups of two heads, of six dimensions each.
+        let part = |part: &str, shape: [usize; 2]| {
+            let view = cut.tensor(&names::weight(2, part)).unwrap();
+            assert_eq!(view.shape, shape, "{part}");
+            (numbers(view), numbers(whole.tensor(&names::weight(3, part)).unwrap()))
+        };
+        let [q, k, v, o] = names::ATTENTION;
+        for (name, rows, dims) in [(q, 24, [0, 2, 3, 4, 6, 7]), (k, 12, [0, 2, 3, 4, 6, 7]), (v, 12, [0, 1, 2, 3, 4, 5])] {
+            let (cut, whole) = part(name, [40, rows]);
+            for (row, input) in (0..rows).flat_map(|row| [0, 1, 39].map(|input| (row, input))) {
+                let from = row / 6 * 8 + dims[row % 6];
+                assert_eq!(cut[input * rows + row].to_bits(), whole[from * 48 + input].to_bits(), "{name} {row} {input}");
+            }
+        }
+        let (cut_output, output) = part(o, [24, 40]);
+        for (column, row) in (0..24).flat_map(|column| [0, 1, 39].map(|row| (column, row))) {
+            assert_eq!(cut_output[column * 40 + row].to_bits(), output[row * 48 + column / 6 * 8 + column % 6].to_bits());
+        }
+        let (cosines, sines) = crate::rotary_tables(&config, config.max_positions);
+        for (name, table) in [("rotary.cos", cosines), ("rotary.sin", sines)] {
+            let view = cut.tensor(name).unwrap();
+            assert_eq!(view.shape, [256, 3]);
+            let kept = table.chunks_exact(4).flat_map(|row| [row[0], row[2], row[3]]).map(f32::to_bits);
+            assert!(numbers(view).into_iter().map(f32::to_bits).eq(kept), "{name}");
+        }
+        let text = std::fs::read_to_string(artifact.folder.join(crate::CONFIG_FILE)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&json["head_dim"], &json["edgewise"]["rotary_pairs"]), (&6.into(), &serde_json::json!([0, 2, 3])));
+    }
+
+    #[test]
     fn the_same_candidate_gives_the_same_bytes() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [a, b] = folders.map(|f| write_artifact(f.path(), &tiny_config(), &tiny_sub_network()).unwrap());
@@ -117,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn artifacts_share_what_depends_on_the_width_alone() {
+    fn artifacts_share_what_depends_on_width_and_heads_alone() {
         let folder = tempfile::tempdir().unwrap();
         write_tiny_checkpoint(folder.path(), 1).unwrap();
         let weights = MappedWeights::open(folder.path()).unwrap();
@@ -129,13 +170,15 @@ mod tests {
         let sharing = writer().sharing(&kept);
         let narrow = crate::SubNetwork { width: 32, ..config.full() };
         let less = crate::SubNetwork { mlp: vec![64; 4], ..config.full() };
-        for (at, sub) in [config.full(), less, narrow, tiny_sub_network(), config.full()].iter().enumerate() {
+        let other_pairs = crate::SubNetwork { pairs: Some(vec![0, 1, 2]), ..tiny_sub_network() };
+        let heads = [tiny_narrow_heads(), other_pairs, crate::SubNetwork { layers: vec![0, 1, 2], ..tiny_narrow_heads() }];
+        for (at, sub) in [config.full(), less, narrow, tiny_sub_network(), config.full()].iter().chain(&heads).enumerate() {
             let shared = sharing.write(sub, &folder.path().join("a")).unwrap();
             let alone = writer().write(sub, &folder.path().join(format!("b{at}"))).unwrap();
             assert_eq!(shared.sha256, alone.sha256);
             shared.verify().unwrap();
         }
-        assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 3);
+        assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 5);
     }
 
     #[test]

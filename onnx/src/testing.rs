@@ -28,7 +28,12 @@ pub fn tiny_config() -> ModelConfig {
 
 /// A sub-network of [`tiny_config`] that cuts every dimension, unevenly.
 pub fn tiny_sub_network() -> SubNetwork {
-    SubNetwork { layers: vec![0, 2, 3], width: 40, kv_groups: vec![3, 1, 2], mlp: vec![64, 80, 33] }
+    SubNetwork { layers: vec![0, 2, 3], width: 40, kv_groups: vec![3, 1, 2], mlp: vec![64, 80, 33], pairs: None }
+}
+
+/// As [`tiny_sub_network`], with heads of six of their eight dimensions.
+pub fn tiny_narrow_heads() -> SubNetwork {
+    SubNetwork { pairs: Some(vec![0, 2, 3]), ..tiny_sub_network() }
 }
 
 /// Uniform numbers in [-1, 1) from a counter; the same on every machine.

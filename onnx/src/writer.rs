@@ -47,7 +47,10 @@ enum TokenizerFile {
     Listed(FileEntry),
 }
 
-/// Tensors that depend on the width alone.
+/// What tensors of the second data file depend on: the width, and the rotary pairs where some are cut.
+type SharedKey = (u32, Option<Vec<u32>>);
+
+/// Tensors that depend on nothing else.
 #[derive(Clone)]
 struct Shared {
     entry: FileEntry,
@@ -63,9 +66,9 @@ pub struct ArtifactWriter<'a, W: RowSource> {
     model_type: String,
     tokenizer: Option<TokenizerFile>,
     rotary: OnceLock<(Vec<f32>, Vec<f32>)>,
-    /// Where files of tensors that depend on the width alone are kept, and what is known of them.
+    /// Where files of tensors that most candidates share are kept, and what is known of them.
     shared: Option<PathBuf>,
-    known: Mutex<BTreeMap<u32, Shared>>,
+    known: Mutex<BTreeMap<SharedKey, Shared>>,
 }
 
 /// Everything of an artifact but its data files.
@@ -97,7 +100,7 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
         Self { config, weights, source, model_type, tokenizer, rotary, shared: None, known }
     }
 
-    /// Keeps in `folder` what artifacts of the same width share, so that it is written and hashed once; artifacts on the same
+    /// Keeps in `folder` what artifacts of the same width and heads share, so that it is written and hashed once; artifacts on the same
     /// file system get links to it.
     #[must_use]
     pub fn sharing(self, folder: &Path) -> Self {
@@ -130,7 +133,7 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
             _ => {}
         }
         let data = self.write_data(&plan, 0, &folder.join(DATA_FILE))?;
-        let shared = self.write_shared(&plan, sub.width, &folder.join(SHARED_DATA_FILE))?;
+        let shared = self.write_shared(&plan, sub, &folder.join(SHARED_DATA_FILE))?;
         let rest = self.rest(sub, model, &plan, [data, shared])?;
         expected.map_or(Ok(()), |expected| check(expected, &rest.sha256))?;
         let put = |name: &str, bytes: &[u8]| {
@@ -146,7 +149,7 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
         Ok(Artifact { folder: folder.to_owned(), sha256: rest.sha256.to_string(), manifest: rest.manifest })
     }
 
-    /// What [`Self::write`] would make, without making it. What depends on the width alone is hashed once for each width.
+    /// What [`Self::write`] would make, without making it. What most candidates share is hashed once.
     ///
     /// # Errors
     /// [`Error::BadSubNetwork`], [`Error::MissingTensor`], [`Error::BadTensor`].
@@ -155,11 +158,12 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
         let hash = |file: usize| through_buffers(self, &plan.in_file(file), |_| Ok(()));
         let shared = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(shared) = known.get(&sub.width) {
+            let key = shared_key(sub);
+            if let Some(shared) = known.get(&key) {
                 shared.entry.clone()
             } else {
                 let entry = hash(1)?;
-                known.insert(sub.width, Shared { entry: entry.clone(), kept: false });
+                known.insert(key, Shared { entry: entry.clone(), kept: false });
                 entry
             }
         };
@@ -239,11 +243,12 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
         Ok(Rest { model, config_json, sha256: ContentHash::of(&manifest_json), manifest, manifest_json })
     }
 
-    /// Links the tensors that depend on the width alone, or writes them where that is not possible.
-    fn write_shared(&self, plan: &GraphBuilder, width: u32, path: &Path) -> Result<FileEntry, Error> {
-        let file = self.shared.as_ref().map(|folder| folder.join(format!("width-{width}")));
+    /// Links the tensors that most candidates share, or writes them where that is not possible.
+    fn write_shared(&self, plan: &GraphBuilder, sub: &SubNetwork, path: &Path) -> Result<FileEntry, Error> {
+        let key = shared_key(sub);
+        let file = self.shared.as_ref().map(|folder| folder.join(shared_name(&key)));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(file), Some(Shared { entry, kept: true })) = (&file, known.get(&width)) {
+        if let (Some(file), Some(Shared { entry, kept: true })) = (&file, known.get(&key)) {
             // The artifact's folder may hold a file of another candidate.
             let _ = fs::remove_file(path);
             if fs::hard_link(file, path).is_ok() {
@@ -253,7 +258,7 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
         let entry = self.write_data(plan, 1, path)?;
         // Without a link the next artifact just writes its own.
         let kept = file.is_some_and(|file| fs::hard_link(path, file).is_ok());
-        known.insert(width, Shared { entry: entry.clone(), kept });
+        known.insert(key, Shared { entry: entry.clone(), kept });
         Ok(entry)
     }
 
@@ -269,13 +274,13 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
     fn cut(&self, cut: &Cut, into: &mut [f32]) -> Result<(), Error> {
         let rotary = || self.rotary.get_or_init(|| rotary_tables(self.config, self.config.max_positions));
         match cut {
-            Cut::Vector { source, of } => self.weights.rows(source)?.expect(source, &[*of])?.prefix(into),
-            Cut::Matrix { source, rows, columns, of, transposed } => {
-                let view = self.weights.rows(source)?.expect(source, of)?;
-                if *transposed { view.corner_transposed(*rows, into) } else { view.corner(*columns, into) }
+            Cut::Vector { source, kept } => self.weights.rows(source)?.expect(source, &[kept.of])?.elements(kept, into),
+            Cut::Matrix { source, rows, columns, transposed } => {
+                let view = self.weights.rows(source)?.expect(source, &[rows.of, columns.of])?;
+                if *transposed { view.cut_transposed(rows, columns, into) } else { view.cut(rows, columns, into) }
             }
-            Cut::Cosines => into.copy_from_slice(&rotary().0),
-            Cut::Sines => into.copy_from_slice(&rotary().1),
+            Cut::Cosines(pairs) => turns_of(pairs.as_deref(), &rotary().0, self.config.head_dim / 2, into),
+            Cut::Sines(pairs) => turns_of(pairs.as_deref(), &rotary().1, self.config.head_dim / 2, into),
         }
         make_little_endian(into);
         Ok(())
@@ -286,7 +291,7 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
     fn config_json(&self, sub: &SubNetwork) -> Vec<u8> {
         let config = self.config;
         let groups = sub.kv_groups.iter().copied().max().unwrap_or(1);
-        let json = serde_json::json!({
+        let mut json = serde_json::json!({
             "architectures": ["LlamaForCausalLM"],
             "model_type": self.model_type,
             "vocab_size": config.vocab_size,
@@ -294,7 +299,7 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
             "num_hidden_layers": sub.layers.len(),
             "num_attention_heads": groups as usize * config.heads_per_group(),
             "num_key_value_heads": groups,
-            "head_dim": config.head_dim,
+            "head_dim": config.head_size(sub),
             "intermediate_size": sub.mlp.iter().copied().max().unwrap_or(1),
             "max_position_embeddings": config.max_positions,
             "rope_theta": config.rope_theta,
@@ -308,6 +313,11 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
             "torch_dtype": "float32",
             "edgewise": { "num_key_value_heads": sub.kv_groups, "intermediate_size": sub.mlp, "source_layers": sub.layers },
         });
+        if let Some(pairs) = &sub.pairs {
+            // Scores are scaled, and frequencies counted, as in whole heads.
+            json["edgewise"]["rotary_pairs"] = serde_json::json!(pairs);
+            json["edgewise"]["source_head_dim"] = serde_json::json!(config.head_dim);
+        }
         let mut bytes = serde_json::to_vec_pretty(&json).expect("JSON values always serialise");
         bytes.push(b'\n');
         bytes
@@ -317,6 +327,27 @@ impl<'a, W: RowSource> ArtifactWriter<'a, W> {
 impl<W: RowSource> Fill for ArtifactWriter<'_, W> {
     fn fill(&self, placed: &Placed, into: &mut [f32]) -> Result<(), Error> {
         self.cut(&placed.cut, into)
+    }
+}
+
+fn shared_key(sub: &SubNetwork) -> SharedKey {
+    (sub.width, sub.pairs.clone())
+}
+
+/// The name of the file that is kept for it.
+fn shared_name((width, pairs): &SharedKey) -> String {
+    match pairs {
+        None => format!("width-{width}"),
+        // A list may be longer than a file's name.
+        Some(pairs) => format!("width-{width}-pairs-{}", ContentHash::of(format!("{pairs:?}").as_bytes())),
+    }
+}
+
+/// Of a table `[positions, all]` the columns `pairs`, or all.
+fn turns_of(pairs: Option<&[u32]>, table: &[f32], all: usize, into: &mut [f32]) {
+    let Some(pairs) = pairs else { return into.copy_from_slice(table) };
+    for (row, into) in table.chunks_exact(all).zip(into.chunks_exact_mut(pairs.len())) {
+        into.iter_mut().zip(pairs).for_each(|(value, &pair)| *value = row[pair as usize]);
     }
 }
 

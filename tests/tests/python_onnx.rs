@@ -81,8 +81,10 @@ fn demo_and_a_cut_of_it() {
         width: 160,
         kv_groups: vec![3, 2, 3, 1, 2, 3],
         mlp: vec![512, 384, 96, 512, 256, 320],
+        pairs: None,
     };
-    for (name, sub) in [("full", full), ("cut", cut)] {
+    let narrow = SubNetwork { pairs: Some(vec![0, 1, 2, 5, 6, 7, 9, 11, 12, 15]), ..cut.clone() };
+    for (name, sub) in [("full", full), ("cut", cut), ("narrow", narrow)] {
         python_continues_like_candle(&supernet, &sub, "The Rays of Light", &folder.path().join(name));
     }
 }

@@ -31,11 +31,20 @@ fn tiny() -> tempfile::TempDir {
     dir
 }
 
-/// Sub-networks have another number of heads in each layer.
+/// Sub-networks have another number of heads in each layer, ...
 fn tiny_sub_network() -> tempfile::TempDir {
-    use edgewise_onnx::testing::{tiny_config, tiny_sub_network, write_artifact};
+    tiny_part(&edgewise_onnx::testing::tiny_sub_network())
+}
+
+/// ... and may have smaller ones.
+fn tiny_narrow_heads() -> tempfile::TempDir {
+    tiny_part(&edgewise_onnx::testing::tiny_narrow_heads())
+}
+
+fn tiny_part(sub: &edgewise_onnx::SubNetwork) -> tempfile::TempDir {
+    use edgewise_onnx::testing::{tiny_config, write_artifact};
     let dir = tempfile::tempdir().unwrap();
-    write_artifact(dir.path(), &tiny_config(), &tiny_sub_network()).unwrap();
+    write_artifact(dir.path(), &tiny_config(), sub).unwrap();
     dir
 }
 
@@ -58,7 +67,7 @@ fn has_ort() -> bool {
 }
 
 fn portions_do_not_matter(runtime: Runtime) {
-    for dir in [tiny(), tiny_sub_network()] {
+    for dir in [tiny(), tiny_sub_network(), tiny_narrow_heads()] {
         let mut model = open(runtime, dir.path(), 1);
         let whole = logits(&mut *model, &[12]);
         let split = logits(&mut *model, &[5, 1, 1, 1, 4]);
@@ -88,7 +97,7 @@ fn both_runtimes_agree() {
     if !has_ort() {
         return;
     }
-    for dir in [tiny(), tiny_sub_network()] {
+    for dir in [tiny(), tiny_sub_network(), tiny_narrow_heads()] {
         let portions = [7, 1, 1, 3];
         let tract = logits(&mut *open(Runtime::Tract, dir.path(), 1), &portions);
         let ort = logits(&mut *open(Runtime::Ort, dir.path(), 1), &portions);
@@ -103,14 +112,14 @@ fn both_runtimes_agree() {
 fn memory_is_like_files(runtime: Runtime) {
     use edgewise_onnx::{
         ArtifactWriter, Extras, MappedWeights, Source,
-        testing::{tiny_config, tiny_sub_network, write_tiny_checkpoint},
+        testing::{tiny_config, tiny_narrow_heads, tiny_sub_network, write_tiny_checkpoint},
     };
     let dir = tempfile::tempdir().unwrap();
     write_tiny_checkpoint(dir.path(), 1).unwrap();
     let (config, weights) = (tiny_config(), MappedWeights::open(dir.path()).unwrap());
     let source = Source { name: "tiny".into(), sha256: "0".repeat(64) };
     let writer = ArtifactWriter::new(&config, &weights, source, Extras { tokenizer: None, model_type: "llama".into() });
-    for sub in [config.full(), tiny_sub_network()] {
+    for sub in [config.full(), tiny_sub_network(), tiny_narrow_heads()] {
         let folder = tempfile::tempdir().unwrap();
         writer.write(&sub, folder.path()).unwrap();
         let files = logits(&mut *open(runtime, folder.path(), 1), &[7, 1, 4]);

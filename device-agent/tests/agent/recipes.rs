@@ -4,7 +4,7 @@ use crate::support::{Agent, code, endless_job, files_of, id_of, ort_library, sho
 use edgewise_onnx::{
     Artifact, ArtifactWriter, ContentHash, Extras, MappedWeights, Precision, Recipe, Source as Origin, SubNetwork,
     SuperNetworkIndex,
-    testing::{tiny_config, tiny_sub_network, write_tiny_checkpoint},
+    testing::{tiny_config, tiny_narrow_heads, tiny_sub_network, write_tiny_checkpoint},
 };
 use edgewise_protocol::{
     BlobId, BlobState, ErrorCode, Flag, Form, MeasureJob, Measurement, OrtLibrary, Probe, ProbePoint, Reply, Request, Runtime,
@@ -83,7 +83,7 @@ fn same_artifact(runtime: Runtime, ort: &OrtLibrary) {
     let host = Host::new();
     let mut agent = Agent::new();
     host.ship(&mut agent);
-    for sub in [tiny_config().full(), tiny_sub_network()] {
+    for sub in [tiny_config().full(), tiny_sub_network(), tiny_narrow_heads()] {
         let folder = tempfile::tempdir().unwrap();
         let artifact = host.artifact(&sub, folder.path());
         let files = agent.put_folder(folder.path());

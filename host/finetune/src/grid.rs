@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn draws_are_one_of_each_part() {
         let grid: Vec<SubNetwork> =
-            (1..=9).map(|width| SubNetwork { layers: vec![0], width, kv_groups: vec![1], mlp: vec![1] }).collect();
+            (1..=9).map(|width| SubNetwork { layers: vec![0], width, kv_groups: vec![1], mlp: vec![1], pairs: None }).collect();
         let mut seen = [false; 9];
         for group in 0..100 {
             let drawn = draw_from(&grid, 4, group, 3);

@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn nobody_is_taught_twice() {
-        let sub = |width: u32| SubNetwork { layers: vec![0], width, kv_groups: vec![1], mlp: vec![8] };
+        let sub = |width: u32| SubNetwork { layers: vec![0], width, kv_groups: vec![1], mlp: vec![8], pairs: None };
         let draws = |group: u64| vec![sub(8), sub(4), sub(2 + group as u32), sub(4)];
         let sandwich = Sandwich { full: sub(8), smallest: sub(2), draws: &draws };
         assert_eq!(sandwich.students(0), [sub(2), sub(4)]);

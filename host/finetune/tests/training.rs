@@ -60,7 +60,7 @@ fn settings(trainable: Trainable, steps: u64) -> Settings {
 }
 
 fn smallest() -> SubNetwork {
-    SubNetwork { layers: vec![0, 3], width: 32, kv_groups: vec![1, 1], mlp: vec![32, 32] }
+    SubNetwork { layers: vec![0, 3], width: 32, kv_groups: vec![1, 1], mlp: vec![32, 32], pairs: None }
 }
 
 /// Runs a training in `folder`; it is stopped after `stop` steps.

@@ -131,6 +131,9 @@ pub struct Candidate {
     pub kv_groups: Vec<u32>,
     /// Neurons of each kept layer.
     pub mlp: Vec<u32>,
+    /// Dimensions of each attention head, where that is searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_size: Option<u32>,
     /// Number of parameters, where known.
     pub parameters: Option<u64>,
     /// Perplexity on the held-out text, where evaluated.

@@ -26,6 +26,7 @@ const HEADINGS: [(&str, &str); 17] = [
     ("Neurons", "Mean neurons of a kept layer, and their range"),
     ("Groups", "Key/value groups kept, of those of all layers"),
     ("Width", "Width of the residual stream"),
+    (HEADS, "Dimensions of each attention head"),
     ("Status", "How it ended"),
 ];
 
@@ -33,6 +34,7 @@ const TASK_ERROR: &str = "Task error";
 const LATENCY: &str = "Latency";
 const TIES: &str = "Ties";
 const ENERGY: &str = "Energy per token";
+const HEADS: &str = "Head size";
 
 /// Columns that are shown only where they say something.
 struct Columns<'a> {
@@ -40,6 +42,7 @@ struct Columns<'a> {
     latency: bool,
     ties: Option<&'a Ties<'a>>,
     energy: bool,
+    heads: bool,
 }
 
 impl Columns<'_> {
@@ -49,6 +52,7 @@ impl Columns<'_> {
             LATENCY => self.latency,
             TIES => self.ties.is_some(),
             ENERGY => self.energy,
+            HEADS => self.heads,
             _ => true,
         }
     }
@@ -62,6 +66,7 @@ pub(crate) fn table(data: &ReportData, device: &Device, ties: &Ties<'_>) -> Stri
         latency: data.axis == Axis::LatencyMs,
         ties: Some(ties).filter(|ties| !ties.is_empty()),
         energy: data.candidates.iter().any(|c| c.on(&device.name).is_some_and(|m| m.joules_per_token.is_some())),
+        heads: data.candidates.iter().any(|c| c.head_size.is_some()),
     };
     let what = if ties.is_empty() { "front only" } else { "front and its ties only" };
     put!(
@@ -140,6 +145,10 @@ fn row(out: &mut String, data: &ReportData, device: &Device, candidate: &Candida
     }
     size(out, measured.map(|m| m.peak_rss_bytes));
     sizes(out, data, candidate);
+    if columns.heads {
+        let size = candidate.head_size;
+        cell(out, size.map(f64::from), &size.map_or(NONE.to_owned(), |size| size.to_string()));
+    }
     status(out, device, candidate, measured);
     out.push_str("</tr>");
 }

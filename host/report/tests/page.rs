@@ -274,7 +274,9 @@ fn trials_are_always_shown_and_energy_and_latency_where_they_matter() {
         candidate.measurements.iter_mut().for_each(|m| m.joules_per_token = None);
     }
     data.axis = Axis::LatencyMs;
-    assert!(has(&data, "Trials") && !has(&data, "Energy per token") && has(&data, "Latency"));
+    assert!(has(&data, "Trials") && !has(&data, "Energy per token") && has(&data, "Latency") && !has(&data, "Head size"));
+    data.candidates[0].head_size = Some(48);
+    assert!(has(&data, "Head size") && row(&render(&data), &data, &data.baseline).contains("<td data-sort=\"48\">48</td>"));
     // Headings and cells stay in step.
     let page = render(&data);
     assert_eq!(count(row(&page, &data, &data.baseline), "<td"), count(candidates(&page), "<th scope=\"col\"") - 1);

@@ -17,6 +17,9 @@ pub struct Candidate {
     pub kv_groups: Vec<u32>,
     /// Neurons of the feed-forward part of each kept layer.
     pub mlp: Vec<u32>,
+    /// Dimensions of every attention head, where they are fewer than the full network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_size: Option<u32>,
     /// The ranking by which its super-network is sorted, where that is not the study's own: sizes say how many parts are kept,
     /// this says which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,9 @@ pub enum CandidateError {
         /// Number of kept layers.
         layers: usize,
     },
+    /// Rotary positions turn dimensions of a head in pairs.
+    #[error("`head_size` is {0}, it must be even")]
+    OddHead(u32),
     /// A size is zero.
     #[error("`{0}` holds a zero")]
     Zero(&'static str),
@@ -83,7 +89,12 @@ impl Candidate {
                 return Err(CandidateError::Zero(name));
             }
         }
-        if self.width == 0 { Err(CandidateError::Zero("width")) } else { Ok(()) }
+        match self.head_size {
+            _ if self.width == 0 => Err(CandidateError::Zero("width")),
+            Some(0) => Err(CandidateError::Zero("head_size")),
+            Some(odd) if !odd.is_multiple_of(2) => Err(CandidateError::OddHead(odd)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -92,7 +103,14 @@ mod tests {
     use super::*;
 
     fn sample() -> Candidate {
-        Candidate { layers: vec![0, 1, 3], width: 512, kv_groups: vec![3, 3, 2], mlp: vec![1536, 1024, 1024], order: None }
+        Candidate {
+            layers: vec![0, 1, 3],
+            width: 512,
+            kv_groups: vec![3, 3, 2],
+            mlp: vec![1536, 1024, 1024],
+            head_size: None,
+            order: None,
+        }
     }
 
     #[test]
@@ -105,6 +123,9 @@ mod tests {
         let other = Candidate { order: Some("magnitude".to_owned()), ..sample() };
         let json = json.replace('}', r#","order":"magnitude"}"#);
         assert_eq!(serde_json::to_string(&other).unwrap(), json);
+        assert_ne!(other.id(), sample().id());
+        let other = Candidate { head_size: Some(48), ..sample() };
+        assert_eq!(serde_json::from_str::<Candidate>(&serde_json::to_string(&other).unwrap()).unwrap(), other);
         assert_ne!(other.id(), sample().id());
     }
 
@@ -121,5 +142,7 @@ mod tests {
         assert_eq!(broken(|c| c.mlp.truncate(2)), "`mlp` has 2 entries for 3 layers");
         assert_eq!(broken(|c| c.kv_groups[0] = 0), "`kv_groups` holds a zero");
         assert_eq!(broken(|c| c.width = 0), "`width` holds a zero");
+        assert_eq!(broken(|c| c.head_size = Some(0)), "`head_size` holds a zero");
+        assert_eq!(broken(|c| c.head_size = Some(33)), "`head_size` is 33, it must be even");
     }
 }

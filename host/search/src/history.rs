@@ -126,7 +126,10 @@ mod tests {
             Outcome::Pending,
         ];
         for (i, outcome) in outcomes.into_iter().enumerate() {
-            h.push(Candidate { layers: vec![i as u32], width: 1, kv_groups: vec![1], mlp: vec![1], order: None }, outcome);
+            h.push(
+                Candidate { layers: vec![i as u32], width: 1, kv_groups: vec![1], mlp: vec![1], head_size: None, order: None },
+                outcome,
+            );
         }
         h
     }

@@ -7,6 +7,7 @@ mod candidate;
 mod constraint;
 mod dimension;
 mod explore;
+mod head_sizes;
 mod history;
 mod hypervolume;
 mod noise;
@@ -24,6 +25,7 @@ mod store;
 pub use candidate::{Candidate, CandidateError};
 pub use constraint::{Constraint, ConstraintError, Relation, violation};
 pub use explore::spread_first;
+pub use head_sizes::HeadSizes;
 pub use history::{History, Outcome, Proposal};
 pub use hypervolume::{hypervolume, reference_point};
 pub use noise::{

@@ -1,7 +1,7 @@
 //! Which configurations a search may propose.
 
 pub use crate::dimension::Dimension;
-use crate::{candidate::Candidate, dimension::snapped, presets};
+use crate::{candidate::Candidate, dimension::snapped, head_sizes::HeadSizes, presets};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 
@@ -27,6 +27,20 @@ pub enum SpaceError {
     /// The sizes of a dimension are no list of sizes.
     #[error("sizes must go up from at least 1, and there are 1 to 32 of them")]
     Sizes,
+    /// Heads cannot have this size.
+    #[error("heads of {size} dimensions: sizes are even, from 2 to the full network's {full}")]
+    HeadSize {
+        /// What was asked for.
+        size: u32,
+        /// The full network's.
+        full: u32,
+    },
+    /// Only the full size of heads was named.
+    #[error("no size of heads is below the full network's {full}")]
+    NoHeadSize {
+        /// The full network's.
+        full: u32,
+    },
     /// The least number of layers is zero or more than there are.
     #[error("at least {min} of {layers} layers cannot be kept")]
     MinLayers {
@@ -82,6 +96,8 @@ pub struct Space {
     #[serde(skip_serializing_if = "Option::is_none")]
     mlp_step: Option<NonZeroU32>,
     layer_order: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_sizes: Option<HeadSizes>,
 }
 
 #[derive(Deserialize)]
@@ -96,14 +112,16 @@ struct RawSpace {
     #[serde(default)]
     mlp_step: Option<NonZeroU32>,
     layer_order: Vec<u32>,
+    #[serde(default)]
+    head_sizes: Option<HeadSizes>,
 }
 
 impl TryFrom<RawSpace> for Space {
     type Error = SpaceError;
 
     fn try_from(raw: RawSpace) -> Result<Self, SpaceError> {
-        let RawSpace { kind, layers, min_layers, width, kv_groups, mlp, mlp_step, layer_order } = raw;
-        Self { kind, layers, min_layers, width, kv_groups, mlp, mlp_step, layer_order }.checked()
+        let RawSpace { kind, layers, min_layers, width, kv_groups, mlp, mlp_step, layer_order, head_sizes } = raw;
+        Self { kind, layers, min_layers, width, kv_groups, mlp, mlp_step, layer_order, head_sizes }.checked()
     }
 }
 
@@ -119,8 +137,14 @@ impl Space {
         mlp: Dimension,
         layer_order: Vec<u32>,
     ) -> Result<Self, SpaceError> {
-        let layers = layer_order.len() as u32;
-        Self { kind: SpaceKind::PerLayer, layers, min_layers, width, kv_groups, mlp, mlp_step: None, layer_order }.checked()
+        let (kind, layers) = (SpaceKind::PerLayer, layer_order.len() as u32);
+        Self { kind, layers, min_layers, width, kv_groups, mlp, mlp_step: None, layer_order, head_sizes: None }.checked()
+    }
+
+    /// The same with heads of these sizes, one for the whole network.
+    #[must_use]
+    pub fn with_head_sizes(self, sizes: HeadSizes) -> Self {
+        Self { head_sizes: Some(sizes), ..self }
     }
 
     /// The same ranges with equal sizes in all layers.
@@ -207,6 +231,11 @@ impl Space {
         self.mlp.at(low)
     }
 
+    /// Sizes of heads, where they are searched.
+    pub const fn head_sizes(&self) -> Option<&HeadSizes> {
+        self.head_sizes.as_ref()
+    }
+
     /// All layers, from the least to the most important: a prior in a space per layer, a rule in the others.
     pub fn layer_order(&self) -> &[u32] {
         &self.layer_order
@@ -219,7 +248,9 @@ impl Space {
 
     /// The smallest network: every dimension at its floor, the least important layers dropped.
     pub fn smallest(&self) -> Candidate {
-        self.even(self.min_layers, self.width.smallest(), self.kv_groups.smallest(), self.mlp.smallest())
+        let head_size = self.head_sizes.as_ref().and_then(|sizes| sizes.at(0));
+        let even = self.even(self.min_layers, self.width.smallest(), self.kv_groups.smallest(), self.mlp.smallest());
+        Candidate { head_size, ..even }
     }
 
     /// The `keep` most important layers, ascending.
@@ -230,11 +261,11 @@ impl Space {
         layers
     }
 
-    /// The `keep` most important layers with the same sizes each; `mlp` is one of [`Space::mlp`].
+    /// The `keep` most important layers with the same sizes each, and whole heads; `mlp` is one of [`Space::mlp`].
     pub(crate) fn even(&self, keep: u32, width: u32, groups: u32, mlp: u32) -> Candidate {
         let layers = self.most_important(keep);
-        let keep = layers.len();
-        Candidate { layers, width, kv_groups: vec![groups; keep], mlp: vec![self.mlp_at(mlp, width); keep], order: None }
+        let (keep, mlp) = (layers.len(), self.mlp_at(mlp, width));
+        Candidate { layers, width, kv_groups: vec![groups; keep], mlp: vec![mlp; keep], head_size: None, order: None }
     }
 
     /// Whether the space holds this configuration, in the study's own order.
@@ -250,6 +281,7 @@ impl Space {
             && kept >= self.min_layers
             && candidate.layers.last().is_some_and(|&last| last < self.layers)
             && self.width.contains(width)
+            && self.head_sizes.as_ref().map_or(candidate.head_size.is_none(), |sizes| sizes.contains(candidate.head_size))
             && candidate.kv_groups.iter().all(|&g| self.kv_groups.contains(g))
             && candidate.mlp.iter().all(|&m| has_mlp(m));
         sizes
@@ -257,7 +289,8 @@ impl Space {
                 SpaceKind::PerLayer => true,
                 SpaceKind::Ranked => candidate.layers == self.most_important(kept),
                 SpaceKind::Uniform => {
-                    *candidate == self.even(kept, width, candidate.kv_groups[0], at_full_width(candidate.mlp[0]))
+                    let even = self.even(kept, width, candidate.kv_groups[0], at_full_width(candidate.mlp[0]));
+                    *candidate == Candidate { head_size: candidate.head_size, ..even }
                 }
             }
     }
@@ -269,19 +302,29 @@ pub(crate) mod tests {
     use crate::dimension::tests::dimension;
     use proptest::prelude::*;
 
+    /// These sizes and 64, the full one.
+    pub(crate) fn heads(sizes: &[u32]) -> HeadSizes {
+        HeadSizes::new(sizes.to_vec(), 64).unwrap()
+    }
+
     /// Any space of any kind, degenerate ones included.
     pub(crate) fn spaces() -> impl Strategy<Value = Space> {
         let order = (1u32..=12).prop_flat_map(|n| Just((0..n).collect::<Vec<u32>>()).prop_shuffle());
         let follows = prop_oneof![2 => Just(None), 1 => (1u32..80).prop_map(NonZeroU32::new)];
         let kind = prop_oneof![Just(SpaceKind::PerLayer), Just(SpaceKind::Ranked), Just(SpaceKind::Uniform)];
-        (order, any::<proptest::sample::Index>(), dimension(200), dimension(4), dimension(300), kind, follows).prop_map(
-            |(order, min, width, groups, mlp, kind, follows)| {
+        let sizes = proptest::option::of(proptest::collection::vec((1u32..32).prop_map(|half| 2 * half), 1..4));
+        (order, any::<proptest::sample::Index>(), dimension(200), dimension(4), dimension(300), kind, follows, sizes).prop_map(
+            |(order, min, width, groups, mlp, kind, follows, sizes)| {
                 let min_layers = min.index(order.len()) as u32 + 1;
                 let space = Space::per_layer(min_layers, width, groups, mlp, order).unwrap();
                 let space = match kind {
                     SpaceKind::PerLayer => space,
                     SpaceKind::Ranked => space.into_ranked(),
                     SpaceKind::Uniform => space.into_uniform(),
+                };
+                let space = match sizes {
+                    Some(sizes) => space.with_head_sizes(heads(&sizes)),
+                    None => space,
                 };
                 match follows {
                     None => space,
@@ -313,7 +356,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn studies_of_before_say_nothing_of_neurons_that_follow_the_width() {
+    fn studies_of_before_say_nothing_of_what_is_new() {
         let one = Dimension::fixed(1).unwrap();
         let space = Space::per_layer(1, one, one, one, vec![1, 0]).unwrap();
         let json = serde_json::to_string(&space).unwrap();
@@ -324,7 +367,17 @@ pub(crate) mod tests {
                 r#"{{"kind":"per-layer","layers":2,"min_layers":1,"width":{one},"kv_groups":{one},"mlp":{one},"layer_order":[1,0]}}"#
             )
         );
-        assert!(serde_json::from_str::<Space>(&json.replace("\"layer_order", "\"mlp_step\":0,\"layer_order")).is_err());
+        assert!(serde_json::from_str::<Space>(&json.replace(""layer_order", ""mlp_step":0,"layer_order")).is_err());
+    }
+
+    #[test]
+    fn the_full_size_of_heads_is_not_named() {
+        let shape = Shape { layers: 30, width: 576, kv_groups: 3, mlp: 1536 };
+        let space = Space::preset("default", shape, 32, (0..30).collect()).unwrap();
+        assert_eq!(space.smallest().head_size, None);
+        let space = space.with_head_sizes(heads(&[32, 48]));
+        assert_eq!((space.full().head_size, space.smallest().head_size), (None, Some(32)));
+        assert!(!space.contains(&Candidate { head_size: Some(64), ..space.full() }));
     }
 
     #[test]

@@ -85,7 +85,8 @@ fn writer() {
                 say("trial", &p.id);
             }
         }
-        let candidate = Candidate { layers: vec![0], width: 1, kv_groups: vec![1], mlp: vec![next + 1], order: None };
+        let candidate =
+            Candidate { layers: vec![0], width: 1, kv_groups: vec![1], mlp: vec![next + 1], head_size: None, order: None };
         let id = study.propose(&candidate, &Origin::search(next)).unwrap();
         say("proposal", &id);
         next += 1;

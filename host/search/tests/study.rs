@@ -21,7 +21,7 @@ fn settings() -> Settings {
 }
 
 fn candidate(mlp: u32) -> Candidate {
-    Candidate { layers: vec![0], width: 8, kv_groups: vec![8], mlp: vec![mlp], order: None }
+    Candidate { layers: vec![0], width: 8, kv_groups: vec![8], mlp: vec![mlp], head_size: None, order: None }
 }
 
 fn trial(device: &str, block: u32, seat: u32, role: Role) -> Trial {

@@ -38,7 +38,7 @@ impl Args {
             return Err(Failure::usage(format!("`{}` is a file, a folder is needed", self.output.display())));
         }
         let supernet = study.supernet(record, context)?;
-        let sub = sub_network(&record.candidate);
+        let sub = sub_network(&record.candidate, &supernet)?;
         let artifact = supernet.artifacts().write(&sub, &self.output)?;
         artifact.write_probe(&supernet.network(64)?.probe(&sub)?)?;
         if let Some(measured) = record.artifact.as_ref().filter(|a| a.sha256 != artifact.sha256) {

@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     model::{self, Located},
 };
-use edgewise_supernet::{LayerRanking, Method, Ranking, SuperNetwork};
+use edgewise_supernet::{HeadImportance, LayerRanking, Method, Ranking, SuperNetwork};
 use std::path::PathBuf;
 
 /// Flags of `host prepare`.
@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// How layers are ranked: block (block importance), or loss (each is dropped and the loss looked at, which takes longer)
     #[arg(long, value_name = "RANKING", default_value_t)]
     layer_importance: LayerRanking,
+    /// Also score the dimensions of attention heads, so that `host search` and `host finetune` can cut them with --head-sizes;
+    /// given a checkpoint they do this themselves
+    #[arg(long)]
+    heads: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -44,6 +48,8 @@ struct Document<'a> {
     kv_groups: &'a [Vec<f64>],
     neurons: &'a [Vec<f64>],
     width: &'a [f64],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heads: Option<&'a HeadImportance>,
     identity_max_abs_diff: f64,
     identity_tolerance: f64,
 }
@@ -62,7 +68,7 @@ impl Args {
         };
         let text = model::calibration_text(self.calibration.as_deref())?;
         let name = (self.model == model::DEMO).then_some(model::DEMO);
-        let method = Method { parts: self.importance, layers: self.layer_importance };
+        let method = Method { parts: self.importance, layers: self.layer_importance, heads: self.heads };
         model::prepare_into(
             &path,
             &text,
@@ -86,6 +92,7 @@ impl Args {
                 kv_groups: &file.importance.kv_groups,
                 neurons: &file.importance.neurons,
                 width: &file.importance.width,
+                heads: file.importance.heads.as_ref(),
                 identity_max_abs_diff: f64::from(file.identity_max_abs_diff),
                 identity_tolerance: f64::from(file.identity_tolerance),
             });

@@ -108,6 +108,7 @@ fn candidate(view: &View, record: &Record, intervals: &[(String, Intervals)]) ->
         width: config.width,
         kv_groups: config.kv_groups.clone(),
         mlp: config.mlp.clone(),
+        head_size: view.settings.space.head_sizes().and_then(|sizes| config.head_size.or(sizes.sizes().last().copied())),
         parameters: record.artifact.as_ref().map(|a| a.parameters),
         perplexity: view.value(record, "", Objective::Perplexity),
         kl: view.value(record, "", Objective::Kl),
@@ -191,6 +192,17 @@ fn portability(view: &View) -> Vec<Agreement> {
     view.portability().into_iter().map(row).collect()
 }
 
+fn space(view: &View) -> String {
+    let name = view.detail("space");
+    match view.settings.space.head_sizes() {
+        None => name.to_owned(),
+        Some(sizes) => {
+            let sizes: Vec<String> = sizes.sizes().iter().map(ToString::to_string).collect();
+            format!("{name}, heads of {}", sizes.join(", "))
+        }
+    }
+}
+
 fn method(study: &Study) -> Vec<Fact> {
     let (view, settings) = (&study.view, &study.view.settings);
     let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
@@ -199,7 +211,7 @@ fn method(study: &Study) -> Vec<Fact> {
         fact("resume with", format!("host search --study {}", study.path.display())),
         fact("program", view.detail("program").to_owned()),
         fact("sampler", settings.sampler.clone()),
-        fact("space", view.detail("space").to_owned()),
+        fact("space", space(view)),
         fact("seed", settings.seed.to_string()),
         fact("budget", settings.budget.to_string()),
         fact("looked at on the host", view.explored().len().to_string()),

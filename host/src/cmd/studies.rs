@@ -53,7 +53,8 @@ impl Study {
     /// The super-network that a candidate is cut from.
     pub(crate) fn supernet(&self, record: &Record, context: &Context) -> Result<SuperNetwork, Failure> {
         let calibration = Some(self.view.detail("calibration")).filter(|c| !c.is_empty()).map(Path::new);
-        let opened = model::open(self.view.detail("model"), calibration, &context.home, context.printer)?;
+        let heads = self.view.settings.space.head_sizes().is_some();
+        let opened = model::open(self.view.detail("model"), heads, calibration, &context.home, context.printer)?;
         if opened.file.source.sha256 != self.view.detail("model_sha256") {
             return Err(Failure::new(
                 exit_code::STUDY,
@@ -63,7 +64,7 @@ impl Study {
         }
         match record.candidate.order.as_deref() {
             None => Ok(opened),
-            order => model::open_in_order(self.view.detail("model"), order, calibration, &context.home, context.printer),
+            order => model::open_in_order(self.view.detail("model"), order, false, calibration, &context.home, context.printer),
         }
     }
 }

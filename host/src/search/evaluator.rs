@@ -6,7 +6,7 @@ use crate::{
     shipment::{Freights, Shipment, Way},
     tasks::{Stopped, ask},
 };
-use edgewise_onnx::{ArtifactWriter, MappedWeights, SubNetwork};
+use edgewise_onnx::{ArtifactWriter, MappedWeights, ModelConfig, SubNetwork};
 use edgewise_search::{Candidate, Quality, TaskScore};
 use edgewise_supernet::{Error, Evaluation, Network, Reference, SuperNetwork, Tokenizer, evaluate, evaluate_against};
 use edgewise_tasks::Plan;
@@ -17,13 +17,25 @@ use std::{
     time::Instant,
 };
 
-/// The sub-network that a candidate describes.
-pub(crate) fn sub_network(candidate: &Candidate) -> SubNetwork {
+/// The sub-network of `supernet` that a candidate describes: which rotary pairs smaller heads keep is for its scores to say.
+pub(crate) fn sub_network(candidate: &Candidate, supernet: &SuperNetwork) -> Result<SubNetwork, Failure> {
+    let pairs = candidate.head_size.map(|size| supernet.pairs(size)).transpose()?.flatten();
+    Ok(with_pairs(candidate, pairs))
+}
+
+/// How many parameters a candidate has; which rotary pairs it keeps makes no difference.
+pub(crate) fn parameters(candidate: &Candidate, config: &ModelConfig) -> u64 {
+    let smaller = candidate.head_size.filter(|&size| (size as usize) < config.head_dim);
+    config.parameters(&with_pairs(candidate, smaller.map(|size| (0..size / 2).collect())))
+}
+
+fn with_pairs(candidate: &Candidate, pairs: Option<Vec<u32>>) -> SubNetwork {
     SubNetwork {
         layers: candidate.layers.clone(),
         width: candidate.width,
         kv_groups: candidate.kv_groups.clone(),
         mlp: candidate.mlp.clone(),
+        pairs,
     }
 }
 
@@ -34,12 +46,14 @@ pub(crate) fn candidate(sub: &SubNetwork) -> Candidate {
         width: sub.width,
         kv_groups: sub.kv_groups.clone(),
         mlp: sub.mlp.clone(),
+        head_size: sub.pairs.as_ref().map(|pairs| 2 * pairs.len() as u32),
         order: None,
     }
 }
 
 /// Evaluates and exports, on whatever thread calls it.
 pub(crate) struct Evaluator<'a> {
+    pub(crate) supernet: &'a SuperNetwork,
     pub(crate) network: &'a Network,
     pub(crate) artifacts: &'a ArtifactWriter<'a, MappedWeights>,
     /// Super-networks that are sorted otherwise, by the order that a candidate names.
@@ -93,7 +107,7 @@ impl Evaluator<'_> {
     /// Does what is wanted; `Ok(Err(why))` is a result about the candidate, `Err` ends the search.
     pub(crate) fn work(&self, id: &str, candidate: &Candidate, wanted: Wanted) -> Result<Result<Evaluated, String>, Failure> {
         let Some(order) = candidate.order.as_deref() else {
-            return self.cut(id, candidate, wanted, self.network, self.artifacts);
+            return self.cut(id, candidate, wanted, self.supernet, self.network, self.artifacts);
         };
         let supernet = self
             .others
@@ -112,7 +126,7 @@ impl Evaluator<'_> {
         // Their own folder: what is shared between artifacts of one super-network is not what others share.
         let shared = self.folder.join(order);
         std::fs::create_dir_all(&shared).map_err(|e| Failure::file("make", &shared, &e))?;
-        self.cut(id, candidate, wanted, network, &supernet.artifacts().sharing(&shared))
+        self.cut(id, candidate, wanted, supernet, network, &supernet.artifacts().sharing(&shared))
     }
 
     fn cut(
@@ -120,10 +134,11 @@ impl Evaluator<'_> {
         id: &str,
         candidate: &Candidate,
         wanted: Wanted,
+        supernet: &SuperNetwork,
         network: &Network,
         artifacts: &ArtifactWriter<'_, MappedWeights>,
     ) -> Result<Result<Evaluated, String>, Failure> {
-        let sub = sub_network(candidate);
+        let sub = sub_network(candidate, supernet)?;
         let begun = Instant::now();
         let mut out = Evaluated { quality: None, tasks: BTreeMap::new(), shipment: None, evaluate_s: 0.0, export_s: 0.0 };
         if wanted.quality {

@@ -9,6 +9,6 @@ mod state;
 
 pub(crate) use agenda::Place;
 pub(crate) use dispatcher::{Dispatcher, Explorer, Observer, OpenStudy};
-pub(crate) use evaluator::{Evaluator, Tasks, candidate, sub_network};
+pub(crate) use evaluator::{Evaluator, Tasks, candidate, parameters, sub_network};
 pub(crate) use lane::{Found, Lane};
 pub(crate) use plan::Schedule;

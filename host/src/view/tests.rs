@@ -36,7 +36,14 @@ fn device(name: &str) -> Device {
 fn record(position: u32, perplexity: f64, trials: Vec<Trial>) -> Record {
     Record {
         id: format!("c-{position}"),
-        candidate: Candidate { layers: vec![0], width: 64, kv_groups: vec![1], mlp: vec![32 * (position + 1)], order: None },
+        candidate: Candidate {
+            layers: vec![0],
+            width: 64,
+            kv_groups: vec![1],
+            mlp: vec![32 * (position + 1)],
+            head_size: None,
+            order: None,
+        },
         origins: vec![Origin::search(position)],
         quality: Some(Quality { perplexity, nll: perplexity.ln(), tokens: 9, kl: None, tasks: BTreeMap::new() }),
         artifact: Some(Artifact {

@@ -90,6 +90,17 @@ pub enum Error {
     /// Settings of a training that cannot be.
     #[error("cannot be trained: {0}")]
     Trainable(String),
+    /// Heads cannot keep so many dimensions.
+    #[error("heads of {of} dimensions cannot keep {size}")]
+    HeadSize {
+        /// Dimensions to keep.
+        size: u32,
+        /// Dimensions there are.
+        of: usize,
+    },
+    /// Heads are to be cut of a super-network that was not prepared for it.
+    #[error("the super-network was prepared without scores for the dimensions of its heads")]
+    NoHeadScores,
     /// A sequence is longer than the network was loaded for.
     #[error("a sequence of {found} tokens, the network has positions for {most}")]
     Positions {
@@ -151,6 +162,10 @@ impl Error {
             }
             Self::ShortText { .. } => "choose a longer text with --text or --calibration",
             Self::Trainable(_) => "choose other settings for what is trained",
+            Self::HeadSize { .. } => "a head keeps an even number of dimensions, 2 at least",
+            Self::NoHeadScores => {
+                "give the checkpoint itself, or prepare it again with `host prepare --heads`, and before it is fine-tuned"
+            }
             Self::Positions { .. } => "give a smaller --window or a shorter text",
             Self::NoContinuation { .. } => "a question of the task has an empty answer; choose another file",
             Self::NoPrefix => "its config.json lacks bos_token_id and eos_token_id",

@@ -5,7 +5,8 @@
 //! sums, so memory does not grow with it, and every ranking comes from the same pass.
 
 use crate::{
-    Error, Evaluation, Network, Observer, Text, Windows, evaluate,
+    Error, Evaluation, HeadImportance, Network, Observer, Text, Windows, evaluate,
+    head_importance::PairMoments,
     method::{LayerRanking, Method, Ranking},
     moments::Moments,
 };
@@ -28,6 +29,9 @@ pub struct Importance {
     pub neurons: Vec<Vec<f64>>,
     /// Per dimension of the residual stream.
     pub width: Vec<f64>,
+    /// Of the dimensions of heads, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<HeadImportance>,
     /// Tokens that were looked at.
     pub tokens: usize,
 }
@@ -42,6 +46,7 @@ impl Importance {
             && is_of_layers(&self.kv_groups, config.num_kv_heads)
             && is_of_layers(&self.neurons, config.mlp_size)
             && self.width.len() == config.hidden_size
+            && self.heads.as_ref().is_none_or(|heads| heads.fits(config))
     }
 }
 
@@ -57,17 +62,24 @@ pub(crate) struct Statistics {
     neurons: Vec<Moments>,
     /// The sum of absolute outputs of norms.
     width: Vec<f64>,
+    /// What rotary pairs add to scores, where it is asked for.
+    pairs: Option<PairMoments>,
     tokens: usize,
     /// Dimensions of a group.
     group: usize,
 }
 
 impl Statistics {
-    /// Runs the full network over `windows`; `progress` is told how many are done.
+    /// Runs the full network over `windows`; `progress` is told how many are done. `heads`: their dimensions shall be scored.
     ///
     /// # Errors
     /// candle's.
-    pub(crate) fn gather(network: &Network, windows: &[&[u32]], progress: &mut dyn FnMut(usize)) -> Result<Self, Error> {
+    pub(crate) fn gather(
+        network: &Network,
+        windows: &[&[u32]],
+        heads: bool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self, Error> {
         let config = network.config();
         let each = vec![Moments::default(); config.num_layers];
         let mut out = Self {
@@ -76,6 +88,7 @@ impl Statistics {
             groups: each.clone(),
             neurons: each,
             width: vec![0.0; config.hidden_size],
+            pairs: heads.then(|| PairMoments::new(config.num_layers)),
             tokens: 0,
             group: config.heads_per_group() * config.head_dim,
         };
@@ -102,6 +115,10 @@ impl Statistics {
             kv_groups: Vec::new(),
             neurons: Vec::new(),
             width: self.width.clone(),
+            heads: match &self.pairs {
+                Some(pairs) if method.heads => Some(pairs.importance(network, &self.attention)?),
+                _ => None,
+            },
             tokens: self.tokens,
         };
         for layer in 0..config.num_layers {
@@ -119,6 +136,7 @@ impl Statistics {
         }
         let scores =
             out.layers.iter().chain(&out.width).chain(out.kv_groups.iter().flatten()).chain(out.neurons.iter().flatten());
+        let scores = scores.chain(out.heads.iter().flat_map(HeadImportance::all));
         if scores.copied().all(f64::is_finite) { Ok(out) } else { Err(Error::Logits) }
     }
 
@@ -164,7 +182,7 @@ fn losses(network: &Network, text: &Text, windows: Windows) -> Result<Vec<f64>, 
     let without = |dropped: usize| -> Result<f64, Error> {
         let keep = |list: &[u32]| list.iter().enumerate().filter(|(i, _)| *i != dropped).map(|(_, &v)| v).collect();
         let sub =
-            SubNetwork { layers: keep(&full.layers), width: full.width, kv_groups: keep(&full.kv_groups), mlp: keep(&full.mlp) };
+            SubNetwork { layers: keep(&full.layers), kv_groups: keep(&full.kv_groups), mlp: keep(&full.mlp), ..full.clone() };
         Ok(evaluate(network, &sub, &on)?.nll - whole)
     };
     // A network of one layer has nothing to drop.
@@ -176,6 +194,10 @@ impl Observer for Statistics {
         let sums = x.abs()?.sum(0)?.to_vec1::<f32>()?;
         self.width.iter_mut().zip(sums).for_each(|(sum, value)| *sum += f64::from(value));
         Ok(())
+    }
+
+    fn turned(&mut self, layer: usize, queries: &Tensor, keys: &Tensor) -> candle_core::Result<()> {
+        self.pairs.as_mut().map_or(Ok(()), |pairs| pairs.add(layer, queries, keys))
     }
 
     fn attention(&mut self, layer: usize, x: &Tensor) -> candle_core::Result<()> {

@@ -2,10 +2,10 @@
 //!
 //! Contract: [`Checkpoint::open`] reads what users have (a Hugging Face folder or a GGUF file); [`prepare`] ranks layers,
 //! key/value groups, neurons and width on calibration text and writes the weights sorted, so that every sub-network is a
-//! prefix; [`SuperNetwork`] opens that folder, evaluates sub-networks with candle and gives the weights to the artifact
-//! writer; [`Scorer`] says how likely texts are and writes them. [`Network::make_trainable`] gives a network variables, [`ops`]
-//! are its differentiable operations and the losses, and [`SuperNetwork::write_finetuned`] writes what came of training.
-//! Nothing here knows a device or a search.
+//! prefix (of the rotary pairs of smaller heads a set); [`SuperNetwork`] opens that folder, evaluates sub-networks with candle
+//! and gives the weights to the artifact writer; [`Scorer`] says how likely texts are and writes them.
+//! [`Network::make_trainable`] gives a network variables, [`ops`] are its differentiable operations and the losses, and
+//! [`SuperNetwork::write_finetuned`] writes what came of training. Nothing here knows a device or a search.
 
 mod bundled;
 mod checkpoint;
@@ -14,6 +14,7 @@ mod error;
 mod finetuned;
 mod gguf;
 mod gguf_header;
+mod head_importance;
 mod hf_config;
 mod importance;
 mod linear;
@@ -40,6 +41,7 @@ pub use checkpoint::{Checkpoint, checkpoint_sha256};
 pub use divergence::{Divergence, Reference, evaluate_against};
 pub use error::Error;
 pub use finetuned::{FINETUNE_LOG, Finetuned};
+pub use head_importance::HeadImportance;
 pub use importance::Importance;
 pub use method::{Aggregate, LayerRanking, Method, Ranking, UnknownRanking};
 pub use network::{Context, Network, Observer, Placement};

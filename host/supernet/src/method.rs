@@ -129,12 +129,15 @@ pub struct Method {
     pub parts: Ranking,
     /// Layers.
     pub layers: LayerRanking,
+    /// Whether dimensions of heads are scored as well, and those of values sorted, so that heads can be cut. Always by what they
+    /// contribute.
+    pub heads: bool,
 }
 
 impl fmt::Display for Method {
     /// The name that `supernet.json` keeps.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{}/{VERSION}", self.parts, self.layers)
+        write!(f, "{}+{}{}/{VERSION}", self.parts, self.layers, if self.heads { "+heads" } else { "" })
     }
 }
 
@@ -152,6 +155,8 @@ mod tests {
         }
         let error = "loudness".parse::<Ranking>().unwrap_err().to_string();
         assert!(names.iter().all(|name| error.contains(name)), "{error}");
+        assert_eq!(Method::default().to_string(), "contribution+block/2");
+        assert_eq!(Method { heads: true, ..Method::default() }.to_string(), "contribution+block+heads/2");
         assert_eq!("loss".parse(), Ok(LayerRanking::Loss));
         assert!("last".parse::<LayerRanking>().is_err());
     }

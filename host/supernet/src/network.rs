@@ -1,16 +1,18 @@
-//! The elastic forward pass: a sub-network of weights that are held once, cut by views, never copied. Evaluation and training
-//! run the same one.
+//! The elastic forward pass: a sub-network of weights that are held once, cut by views, and copied only where heads are cut.
+//! Evaluation and training run the same one.
 //!
 //! Rows of activations are tokens of one sequence, `[tokens, features]`; there is no batch, because for long sequences a
 //! batch only materialises larger scores.
 
 mod context;
+mod heads;
 
 pub use context::Context;
+use heads::Heads;
 
 use crate::{
     Error, Projection,
-    linear::{Linear, Pass, cut, matmul},
+    linear::{Linear, Part, Pass, matmul},
     load,
     ops::{self, mix},
 };
@@ -24,6 +26,14 @@ pub trait Observer {
     /// # Errors
     /// candle's.
     fn norm(&mut self, x: &Tensor) -> candle_core::Result<()>;
+    /// Turned queries `[heads, tokens, head_dim]` and keys `[groups, tokens, head_dim]` of a layer. Not looked at unless an
+    /// observer says otherwise.
+    ///
+    /// # Errors
+    /// candle's.
+    fn turned(&mut self, _layer: usize, _queries: &Tensor, _keys: &Tensor) -> candle_core::Result<()> {
+        Ok(())
+    }
     /// Input of a layer's attention output projection `[tokens, heads * head_dim]`.
     ///
     /// # Errors
@@ -124,6 +134,8 @@ pub struct Network {
     pub(crate) output: Option<Tensor>,
     cos: Tensor,
     sin: Tensor,
+    /// The rotary pairs that the weights have, where they lack some.
+    pairs: Option<Vec<u32>>,
     pub(crate) variables: Vec<(String, Var)>,
 }
 
@@ -175,7 +187,7 @@ impl Network {
         let load = |name: &str, shape: &[usize], turned: bool| -> Result<Tensor, Error> {
             Ok(load(name, shape, turned)?.to_dtype(to.precision)?.to_device(&to.device)?)
         };
-        let (h, v, head) = (sizes.width as usize, config.vocab_size, config.head_dim);
+        let (h, v, head) = (sizes.width as usize, config.vocab_size, config.head_size(sizes));
         let norm = |layer: usize, part: usize| load(&names::weight(layer, names::NORMS[part]), &[h], false);
         let linear = |layer: usize, part: &str, shape: [usize; 2], bias: bool| -> Result<Linear, Error> {
             let weight = load(&names::weight(layer, part), &shape, true)?;
@@ -203,7 +215,11 @@ impl Network {
             .collect::<Result<_, Error>>()?;
         let (cos, sin) = rotary_tables(config, positions);
         let table = |values: Vec<f32>| -> Result<Tensor, Error> {
-            Ok(Tensor::from_vec(values, (positions, head / 2), &to.device)?.to_dtype(to.precision)?)
+            let all = Tensor::from_vec(values, (positions, config.head_dim / 2), &to.device)?.to_dtype(to.precision)?;
+            match &sizes.pairs {
+                None => Ok(all),
+                Some(pairs) => Ok(all.index_select(&Tensor::new(&pairs[..], &to.device)?, 1)?),
+            }
         };
         Ok(Self {
             embedding: load(names::EMBEDDING, &[v, h], false)?,
@@ -212,6 +228,7 @@ impl Network {
             layers,
             cos: table(cos)?,
             sin: table(sin)?,
+            pairs: sizes.pairs.clone(),
             config: config.clone(),
             variables: Vec::new(),
         })
@@ -253,6 +270,7 @@ impl Network {
     ) -> Result<Tensor, Error> {
         self.config.check(sub)?;
         let (width, eps) = (sub.width as usize, self.config.norm_eps as f32);
+        let heads = self.heads(sub)?;
         let ids = Tensor::new(tokens, self.embedding.device())?;
         let mut x = pass.weight(&self.embedding).index_select(&ids, 0)?.narrow(1, 0, width)?.contiguous()?;
         for (kept, &id) in sub.layers.iter().enumerate() {
@@ -266,9 +284,16 @@ impl Network {
             };
             let before = x.clone();
             let y = ops::rms_norm(&x, &pass.weight(&layer.input_norm).narrow(0, 0, width)?, eps)?;
-            let mixed = self.attention(layer, &y, sub.kv_groups[kept] as usize, width, &pass_of)?;
-            let heads = mixed.dim(1)?;
-            x = (x + layer.output.forward(&mixed, width, heads, pass_of(Projection::O))?)?;
+            let groups = sub.kv_groups[kept] as usize;
+            let mixed = {
+                let [query, key, value] = self.attention_inputs(layer, &heads, &y, groups, &pass_of)?;
+                if let Some(observer) = observer.as_deref_mut() {
+                    observer.turned(id, &query, &key)?;
+                }
+                mix_values(&query, &key, &value, heads.scale)?
+            };
+            let mixes = heads.values(groups * self.config.heads_per_group());
+            x = (x + layer.output.forward_part(&mixed, Part::First(width), mixes, pass_of(Projection::O))?)?;
             let z = ops::rms_norm(&x, &pass.weight(&layer.mlp_norm).narrow(0, 0, width)?, eps)?;
             let neurons = sub.mlp[kept] as usize;
             let gate = layer.gate.forward(&z, neurons, width, pass_of(Projection::Gate))?;
@@ -296,30 +321,39 @@ impl Network {
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         let matrix = self.output.as_ref().unwrap_or(&self.embedding);
         let matrix = if hidden.track_op() { matrix.clone() } else { matrix.detach() };
-        Ok(matmul(hidden, &cut(&matrix, matrix.dim(0)?, hidden.dim(D::Minus1)?)?)?)
+        Ok(matmul(hidden, &Part::First(hidden.dim(D::Minus1)?).of(&matrix, 1)?)?)
     }
 
-    /// Causal attention up to the output projection, `[tokens, width] -> [tokens, heads * head_dim]`.
-    fn attention(
+    /// Turned queries, turned keys, and values of `x [tokens, width]`, each `[heads or groups, tokens, head size]`.
+    fn attention_inputs(
         &self,
         layer: &Layer,
+        heads: &Heads,
         x: &Tensor,
         groups: usize,
-        width: usize,
         pass_of: &dyn Fn(Projection) -> Pass,
-    ) -> candle_core::Result<Tensor> {
-        let (tokens, head) = (x.dim(0)?, self.config.head_dim);
-        let heads = groups * self.config.heads_per_group();
-        let (cos, sin) = (self.cos.narrow(0, 0, tokens)?, self.sin.narrow(0, 0, tokens)?);
-        let split = |linear: &Linear, n: usize, part: Projection| {
-            linear.forward(x, n * head, width, pass_of(part))?.reshape((tokens, n, head))?.transpose(0, 1)
+    ) -> candle_core::Result<[Tensor; 3]> {
+        let (tokens, width) = x.dims2()?;
+        let (cos, sin) = (heads.cos.narrow(0, 0, tokens)?, heads.sin.narrow(0, 0, tokens)?);
+        let split = |linear: &Linear, n: usize, rows: Part<'_>, part: Projection| {
+            let y = linear.forward_part(x, rows, Part::First(width), pass_of(part))?;
+            y.reshape((tokens, n, heads.size))?.transpose(0, 1)
         };
-        let query = ops::rope(&split(&layer.query, heads, Projection::Q)?, &cos, &sin)?;
-        let key = ops::rope(&split(&layer.key, groups, Projection::K)?, &cos, &sin)?;
-        let value = split(&layer.value, groups, Projection::V)?.contiguous()?;
-        // The query heads of a group are rows of one matrix; keys and values are not repeated.
-        let query = query.reshape((groups, heads / groups * tokens, head))?;
-        let shares = ops::causal_softmax(&query.matmul(&key.t()?)?, 1.0 / (head as f64).sqrt())?;
-        shares.matmul(&value)?.reshape((heads, tokens, head))?.transpose(0, 1)?.reshape((tokens, heads * head))
+        let all = groups * self.config.heads_per_group();
+        Ok([
+            ops::rope(&split(&layer.query, all, heads.turned(all), Projection::Q)?, &cos, &sin)?,
+            ops::rope(&split(&layer.key, groups, heads.turned(groups), Projection::K)?, &cos, &sin)?,
+            split(&layer.value, groups, heads.values(groups), Projection::V)?.contiguous()?,
+        ])
     }
+}
+
+/// Causal attention up to the output projection, from queries `[heads, tokens, size]`, keys and values `[groups, tokens, size]` to
+/// `[tokens, heads * size]`.
+fn mix_values(query: &Tensor, key: &Tensor, value: &Tensor, scale: f64) -> candle_core::Result<Tensor> {
+    let ((heads, tokens, size), groups) = (query.dims3()?, key.dim(0)?);
+    // The query heads of a group are rows of one matrix; keys and values are not repeated.
+    let query = query.reshape((groups, heads / groups * tokens, size))?;
+    let shares = ops::causal_softmax(&query.matmul(&key.t()?)?, scale)?;
+    shares.matmul(value)?.reshape((heads, tokens, size))?.transpose(0, 1)?.reshape((tokens, heads * size))
 }

@@ -82,7 +82,8 @@ pub fn prepare(
     let positions = positions.max(windows[0].len());
     let network = Network::load(config, checkpoint, positions)?;
     let count = windows.len();
-    let statistics = Statistics::gather(&network, &windows, &mut |done| progress(Step::Calibrate(done, count)))?;
+    let heads = targets.iter().any(|(method, _)| method.heads);
+    let statistics = Statistics::gather(&network, &windows, heads, &mut |done| progress(Step::Calibrate(done, count)))?;
     let scores = |(method, folder): &(Method, _)| {
         let scores = statistics.scores(&network, *method, &calibration.text, calibration.windows)?;
         Ok((*method, *folder, scores))

@@ -1,6 +1,6 @@
 //! A prepared super-network.
 
-use crate::{Error, Finetuned, Importance, Network, Placement, tokenizer};
+use crate::{Error, Finetuned, Importance, Network, Placement, sort::descending, tokenizer};
 use edgewise_onnx::{
     Artifact, ArtifactWriter, ChunkSource, Extras, MappedWeights, ModelConfig, Source, SubNetwork, SuperNetworkIndex,
 };
@@ -146,6 +146,24 @@ impl SuperNetwork {
     /// The network as a whole.
     pub fn full(&self) -> SubNetwork {
         self.config().full()
+    }
+
+    /// The rotary pairs that heads of `size` dimensions keep, ascending: the most important ones. `None` where heads stay whole.
+    ///
+    /// # Errors
+    /// [`Error::HeadSize`]; [`Error::NoHeadScores`] if the super-network was not prepared for smaller heads.
+    pub fn pairs(&self, size: u32) -> Result<Option<Vec<u32>>, Error> {
+        let of = self.config().head_dim;
+        if size == 0 || !size.is_multiple_of(2) || size as usize > of {
+            return Err(Error::HeadSize { size, of });
+        }
+        if size as usize == of {
+            return Ok(None);
+        }
+        let scores = &self.file.importance.heads.as_ref().ok_or(Error::NoHeadScores)?.pairs;
+        let mut kept: Vec<u32> = descending(scores)[..size as usize / 2].iter().map(|&pair| pair as u32).collect();
+        kept.sort_unstable();
+        Ok(Some(kept))
     }
 
     /// Layers from the least important to the most.

@@ -33,7 +33,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn cut() -> SubNetwork {
-    SubNetwork { layers: vec![0, 2, 3], width: 32, kv_groups: vec![3, 1, 2], mlp: vec![64, 80, 33] }
+    SubNetwork { layers: vec![0, 2, 3], width: 32, kv_groups: vec![3, 1, 2], mlp: vec![64, 80, 33], pairs: None }
 }
 
 fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
@@ -65,9 +65,10 @@ prop_compose! {
     fn sub_network()(
         kept in prop::collection::btree_set(0_u32..4, 1..=4), width in 1_u32..=48,
         groups in prop::collection::vec(1_u32..=3, 4), mlp in prop::collection::vec(1_u32..=80, 4),
+        pairs in prop::option::of(prop::sample::subsequence(vec![0_u32, 1, 2, 3], 1..=3)),
     ) -> SubNetwork {
         let n = kept.len();
-        SubNetwork { layers: kept.into_iter().collect(), width, kv_groups: groups[..n].to_vec(), mlp: mlp[..n].to_vec() }
+        SubNetwork { layers: kept.into_iter().collect(), width, kv_groups: groups[..n].to_vec(), mlp: mlp[..n].to_vec(), pairs }
     }
 }
 

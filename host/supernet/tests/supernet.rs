@@ -43,9 +43,13 @@ fn write(folder: &Path, config: &ModelConfig, change: impl Fn(&str, &[usize], &m
 }
 
 fn prepared(checkpoint: &Checkpoint, folder: &Path) -> SuperNetwork {
+    prepared_by(Method::default(), checkpoint, folder)
+}
+
+fn prepared_by(method: Method, checkpoint: &Checkpoint, folder: &Path) -> SuperNetwork {
     let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, checkpoint.config.vocab_size).unwrap();
     let target = folder.join("supernet");
-    prepare(checkpoint, &Calibration { text, windows: WINDOWS }, &[(Method::default(), target.as_path())], &mut |_| {}).unwrap();
+    prepare(checkpoint, &Calibration { text, windows: WINDOWS }, &[(method, target.as_path())], &mut |_| {}).unwrap();
     SuperNetwork::open(&target).unwrap()
 }
 
@@ -62,17 +66,20 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 
 const TOKENS: [u32; 9] = [5, 1999, 42, 7, 7, 300, 1024, 0, 88];
 
-#[test]
-fn checkpoint_super_network_and_artifact_agree_for_every_variant() {
+fn variants() -> [ModelConfig; 5] {
     let scaling = RopeScaling::Llama3 { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_positions: 64.0 };
-    let variants = [
+    [
         config(),
         ModelConfig { tied_embeddings: false, attention_bias: true, ..config() },
         ModelConfig { mlp_bias: true, rope_scaling: Some(scaling), ..config() },
         ModelConfig { num_kv_heads: 6, ..config() },
         ModelConfig { num_kv_heads: 1, ..config() },
-    ];
-    for config in variants {
+    ]
+}
+
+#[test]
+fn checkpoint_super_network_and_artifact_agree_for_every_variant() {
+    for config in variants() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &config, |_, _, _| {});
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
@@ -91,13 +98,145 @@ fn checkpoint_super_network_and_artifact_agree_for_every_variant() {
         assert!((a.nll - b.nll).abs() < 1e-5, "{a:?} {b:?}");
 
         let most = config.num_kv_heads as u32;
-        let sub =
-            SubNetwork { layers: vec![0, 2, 3], width: 32, kv_groups: vec![most, 1, most.div_ceil(2)], mlp: vec![64, 80, 33] };
+        let sub = SubNetwork {
+            layers: vec![0, 2, 3],
+            width: 32,
+            kv_groups: vec![most, 1, most.div_ceil(2)],
+            mlp: vec![64, 80, 33],
+            pairs: None,
+        };
         let artifact = supernet.artifacts().write(&sub, &folder.path().join("artifact")).unwrap();
         let (network, whole, _) = open_artifact(&artifact, 64).unwrap();
         let gap = difference(&logits(&sorted, &sub, &TOKENS), &logits(&network, &whole, &TOKENS));
         assert!(gap < 1e-5, "artifact differs by {gap} for {config:?}");
     }
+}
+
+/// With heads that can be cut.
+const HEADS: Method = Method { parts: Ranking::Contribution, layers: LayerRanking::Block, heads: true };
+
+#[test]
+fn smaller_heads_agree_for_every_variant() {
+    for config in variants() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &config, |_, _, _| {});
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let supernet = prepared_by(HEADS, &checkpoint, folder.path());
+        let network = supernet.network(64).unwrap();
+        let (original, full) = (Network::load(&config, &checkpoint, 64).unwrap(), supernet.full());
+        let gap = difference(&logits(&original, &full, &TOKENS), &logits(&network, &full, &TOKENS));
+        assert!(gap < 1e-4, "sorted differs by {gap} for {config:?}");
+
+        let most = config.num_kv_heads as u32;
+        for size in [2, 4, 6] {
+            let pairs = supernet.pairs(size).unwrap();
+            let uneven = SubNetwork {
+                layers: vec![0, 2, 3],
+                width: 32,
+                kv_groups: vec![most, 1, most.div_ceil(2)],
+                mlp: vec![64, 80, 33],
+                pairs: pairs.clone(),
+            };
+            for sub in [uneven, SubNetwork { pairs, ..full.clone() }] {
+                let cut = logits(&network, &sub, &TOKENS);
+                let artifact = supernet.artifacts().write(&sub, &folder.path().join("artifact")).unwrap();
+                let (of_artifact, whole, _) = open_artifact(&artifact, 64).unwrap();
+                let gap = difference(&cut, &logits(&of_artifact, &whole, &TOKENS));
+                assert!(gap < 1e-5, "the artifact with heads of {size} differs by {gap} for {config:?}");
+                let other = SubNetwork { pairs: None, ..whole };
+                assert!(of_artifact.hidden(&other, &TOKENS, None).is_err(), "an artifact has no other heads");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_smaller_head_is_one_whose_other_dimensions_are_silent() {
+    let config = ModelConfig { attention_bias: true, ..config() };
+    let pairs = [0, 2, 3];
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    // In one of them pair 1 of every query and dimensions 6 and 7 of every value are zero.
+    for (folder, silent) in folders.iter().zip([false, true]) {
+        write(folder.path(), &config, |name, shape, values| {
+            let row = shape.get(1).copied().unwrap_or(1);
+            let gone: &[usize] = if name.contains("q_proj") {
+                &[1, 5]
+            } else if name.contains("v_proj") {
+                &[6, 7]
+            } else {
+                &[]
+            };
+            for head in values.chunks_mut(8 * row).filter(|_| silent) {
+                for dim in gone {
+                    head[dim * row..][..row].fill(0.0);
+                }
+            }
+        });
+    }
+    let load = |folder: &tempfile::TempDir| {
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        Network::load(&config, &checkpoint, 64).unwrap()
+    };
+    let [whole, silent] = [&folders[0], &folders[1]].map(load);
+    let full = config.full();
+    let cut = SubNetwork { pairs: Some(pairs.to_vec()), ..full.clone() };
+    let (of_cut, of_silent) = (logits(&whole, &cut, &TOKENS), logits(&silent, &full, &TOKENS));
+    assert!(difference(&of_cut, &of_silent) < 1e-5, "{}", difference(&of_cut, &of_silent));
+    assert!(difference(&of_cut, &logits(&whole, &full, &TOKENS)) > 1e-3);
+    let less = SubNetwork { layers: vec![0, 1, 2], width: 40, kv_groups: vec![3, 1, 2], mlp: vec![64; 3], pairs: None };
+    let cut = SubNetwork { pairs: Some(pairs.to_vec()), ..less.clone() };
+    assert!(difference(&logits(&whole, &cut, &TOKENS), &logits(&silent, &less, &TOKENS)) < 1e-5);
+}
+
+#[test]
+fn heads_lose_first_what_matters_least() {
+    let folder = tempfile::tempdir().unwrap();
+    // Pair 2 of every query is zero, and nobody hears dimensions 1 and 6 of a value.
+    write(folder.path(), &config(), |name, shape, values| {
+        if name.contains("q_proj") {
+            for head in values.chunks_mut(8 * shape[1]) {
+                for dim in [2, 6] {
+                    head[dim * shape[1]..][..shape[1]].fill(0.0);
+                }
+            }
+        } else if name.contains("o_proj") {
+            for (at, value) in values.iter_mut().enumerate() {
+                if [1, 6].contains(&(at % shape[1] % 8)) {
+                    *value = 0.0;
+                }
+            }
+        }
+    });
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let supernet = prepared_by(HEADS, &checkpoint, folder.path());
+    assert_eq!(supernet.file.method, "contribution+block+heads/2");
+    let heads = supernet.file.importance.heads.as_ref().unwrap();
+    assert!(heads.pairs[2] == 0.0 && heads.pairs.iter().filter(|score| **score > 1e-3).count() == 3, "{:?}", heads.pairs);
+    assert_eq!(supernet.pairs(6).unwrap(), Some(vec![0, 1, 3]));
+    for scores in &heads.values {
+        let silent: Vec<usize> = (0..24).filter(|&dim| scores[dim] == 0.0).collect();
+        assert_eq!(silent, [1, 6, 9, 14, 17, 22]);
+    }
+    let network = supernet.network(64).unwrap();
+    let full = supernet.full();
+    let gap = |size: u32| {
+        let cut = SubNetwork { pairs: supernet.pairs(size).unwrap(), ..full.clone() };
+        difference(&logits(&network, &full, &TOKENS), &logits(&network, &cut, &TOKENS))
+    };
+    assert!(gap(6) < 1e-5 && gap(4) > 1e-3, "{} {}", gap(6), gap(4));
+
+    // The sizes there are.
+    assert_eq!(supernet.pairs(8).unwrap(), None);
+    for size in [0, 3, 10] {
+        assert!(matches!(supernet.pairs(size), Err(Error::HeadSize { of: 8, .. })), "{size}");
+    }
+    let other = tempfile::tempdir().unwrap();
+    let plain = prepared(&checkpoint, other.path());
+    assert!(plain.file.importance.heads.is_none() && plain.pairs(8).unwrap().is_none());
+    assert!(matches!(plain.pairs(4), Err(Error::NoHeadScores)));
+    // Everything else is as it would be.
+    let scores = Importance { heads: None, ..supernet.file.importance.clone() };
+    assert_eq!(scores, plain.file.importance);
 }
 
 #[test]
@@ -164,7 +303,7 @@ fn every_ranking_comes_from_one_pass_and_finds_what_it_looks_for() {
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     let text = Text::encode(&checkpoint.tokenizer, CALIBRATION_TEXT, checkpoint.config.vocab_size).unwrap();
     let calibration = Calibration { text, windows: WINDOWS };
-    let methods: Vec<Method> = Ranking::all().map(|parts| Method { parts, layers: LayerRanking::Loss }).collect();
+    let methods: Vec<Method> = Ranking::all().map(|parts| Method { parts, layers: LayerRanking::Loss, heads: false }).collect();
     let folders: Vec<_> = methods.iter().map(|m| folder.path().join(m.parts.to_string())).collect();
     let targets: Vec<(Method, &Path)> = methods.iter().copied().zip(folders.iter().map(std::path::PathBuf::as_path)).collect();
     let prepared = prepare(&checkpoint, &calibration, &targets, &mut |_| {}).unwrap();
@@ -226,15 +365,18 @@ fn what_never_changes_contributes_and_does_not_fluctuate() {
 fn scores_of_another_model_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &config(), |_, _, _| {});
-    let supernet = prepared(&Checkpoint::open(folder.path()).unwrap(), folder.path());
+    let supernet = prepared_by(HEADS, &Checkpoint::open(folder.path()).unwrap(), folder.path());
     let (target, file) = (folder.path().join("supernet"), supernet.file);
-    let broken: [fn(&mut Importance); 6] = [
+    let broken: [fn(&mut Importance); 9] = [
         |scores| scores.layers.truncate(1),
         |scores| scores.kv_groups.truncate(1),
         |scores| scores.kv_groups[1].push(1.0),
         |scores| scores.neurons.truncate(1),
         |scores| scores.neurons[3].clear(),
         |scores| scores.width.push(1.0),
+        |scores| scores.heads.as_mut().unwrap().pairs.truncate(3),
+        |scores| scores.heads.as_mut().unwrap().values.truncate(1),
+        |scores| scores.heads.as_mut().unwrap().values[2].push(1.0),
     ];
     for (case, break_it) in broken.iter().enumerate() {
         let mut file = file.clone();

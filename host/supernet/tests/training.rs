@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use edgewise_onnx::{
     ElementType, MappedWeights, ModelConfig, SubNetwork, Weights,
-    testing::{tiny_config, tiny_sub_network, write_checkpoint},
+    testing::{tiny_config, tiny_narrow_heads, tiny_sub_network, write_checkpoint},
 };
 use edgewise_supernet::{
     CALIBRATION_TEXT, Calibration, Checkpoint, Error, Finetuned, Lora, Method, Network, Projection, SuperNetwork, Text,
@@ -83,6 +83,7 @@ fn adapters_have_the_slope_of_the_loss() {
     check_gradients(&network, &config.full(), true);
     // Layer 1 is left out.
     check_gradients(&network, &tiny_sub_network(), false);
+    check_gradients(&network, &tiny_narrow_heads(), false);
 }
 
 #[test]
@@ -93,6 +94,7 @@ fn full_weights_have_the_slope_of_the_loss() {
     assert_eq!(network.variables().len(), edgewise_onnx::tensors(&config).count());
     check_gradients(&network, &config.full(), true);
     check_gradients(&network, &tiny_sub_network(), false);
+    check_gradients(&network, &tiny_narrow_heads(), false);
 }
 
 #[test]
@@ -103,6 +105,19 @@ fn evaluation_records_nothing() {
         network.make_trainable(&what, 3).unwrap();
         let logits = network.logits(&network.hidden(&config.full(), &TOKENS, None).unwrap()).unwrap();
         assert!(!logits.track_op(), "{what:?}");
+    }
+}
+
+#[test]
+fn a_context_sees_adapters_whatever_heads_are_kept() {
+    let config = ModelConfig { attention_bias: true, ..tiny_config() };
+    let mut network = network(&config);
+    network.make_trainable(&Trainable::Lora(lora()), 3).unwrap();
+    disturb(&network, 0.1);
+    for sub in [tiny_sub_network(), tiny_narrow_heads()] {
+        let whole = values(&network.hidden(&sub, &TOKENS, None).unwrap());
+        let pieces = values(&network.context(&sub).unwrap().advance(&TOKENS, &[]).unwrap());
+        assert!(whole.iter().zip(&pieces).all(|(a, b)| (a - b).abs() < 1e-4), "{whole:?} {pieces:?}");
     }
 }
 

@@ -3,7 +3,7 @@ use crate::{
     ArtifactWriter, ContentHash, ElementType, Error, Extras, MANIFEST_FILE, MAX_RECIPE_BYTES, MODEL_FILE, MappedWeights,
     ModelConfig, Precision, Recipe, RopeScaling, RowSource, Source, SubNetwork, TOKENIZER_FILE, TensorView, Weights, names,
     tensors,
-    testing::{tiny_config, tiny_sub_network, write_tiny_checkpoint},
+    testing::{tiny_config, tiny_narrow_heads, tiny_sub_network, write_tiny_checkpoint},
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -123,7 +123,7 @@ fn host_and_device_make_the_same_artifact_in_every_way() {
             ..tiny_config()
         };
         let weights = dense(&config, kind);
-        for sub in [config.full(), tiny_sub_network(), smallest()] {
+        for sub in [config.full(), tiny_sub_network(), tiny_narrow_heads(), smallest()] {
             // Chunks of a few rows, and one for everything.
             for limit in [1111, 1 << 30] {
                 names.insert(all_ways_agree(&config, &weights, &sub, limit));
@@ -132,12 +132,12 @@ fn host_and_device_make_the_same_artifact_in_every_way() {
         // Every row a chunk.
         names.insert(all_ways_agree(&config, &weights, &smallest(), 1));
     }
-    assert_eq!(names.len(), 12, "chunks change no artifact, everything else does");
+    assert_eq!(names.len(), 16, "chunks change no artifact, everything else does");
 }
 
 /// So small that its layers have no data file to speak of.
 fn smallest() -> SubNetwork {
-    SubNetwork { layers: vec![1], width: 1, kv_groups: vec![1], mlp: vec![1] }
+    SubNetwork { layers: vec![1], width: 1, kv_groups: vec![1], mlp: vec![1], pairs: None }
 }
 
 #[test]
@@ -322,6 +322,7 @@ fn recipes_are_small_and_fit_one_super_network() {
         width: 16_384,
         kv_groups: vec![128; layers as usize],
         mlp: vec![53_248; layers as usize],
+        pairs: None,
     };
     let (index, artifact) = (ContentHash::of(b"a"), ContentHash::of(b"b"));
     let recipe = Recipe { index, artifact, precision: Precision::Fp32, sub };
@@ -346,11 +347,14 @@ fn recipes_are_small_and_fit_one_super_network() {
 
 /// Any part of [`tiny_config`].
 fn any_sub_network() -> impl Strategy<Value = SubNetwork> {
-    let layers = proptest::sample::subsequence(vec![0u32, 1, 2, 3], 1..=4);
-    (layers, 1u32..=48).prop_flat_map(|(layers, width)| {
+    let set = |sizes: std::ops::RangeInclusive<usize>| proptest::sample::subsequence(vec![0u32, 1, 2, 3], sizes);
+    (set(1..=4), 1u32..=48, proptest::option::of(set(1..=3))).prop_flat_map(|(layers, width, pairs)| {
         let n = layers.len();
-        (Just(layers), Just(width), proptest::collection::vec(1u32..=3, n), proptest::collection::vec(1u32..=80, n))
-            .prop_map(|(layers, width, kv_groups, mlp)| SubNetwork { layers, width, kv_groups, mlp })
+        let sizes = (proptest::collection::vec(1u32..=3, n), proptest::collection::vec(1u32..=80, n));
+        sizes.prop_map(move |(kv_groups, mlp)| {
+            let (layers, pairs) = (layers.clone(), pairs.clone());
+            SubNetwork { layers, width, kv_groups, mlp, pairs }
+        })
     })
 }
 

@@ -22,6 +22,7 @@ fuzz_target!(
             kv_groups: vec![vec![1.5; model.num_kv_heads]; model.num_layers],
             neurons: vec![vec![2.5; model.mlp_size]; model.num_layers],
             width: vec![0.25; model.hidden_size],
+            heads: None,
             tokens: 100,
         };
         let file = SuperNetworkFile {

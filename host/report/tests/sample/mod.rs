@@ -54,6 +54,7 @@ fn candidate(n: u32, cut: f64, noise: &mut Noise) -> Candidate {
         width: 576,
         kv_groups,
         mlp,
+        head_size: None,
         parameters: Some(parameters),
         perplexity: Some(perplexity),
         kl: None,

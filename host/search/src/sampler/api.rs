@@ -86,7 +86,8 @@ pub(crate) mod tests {
     /// Parameters of a llama-like network, without its embedding.
     pub(crate) fn parameters() -> ParameterCount {
         Arc::new(|c| {
-            let per_layer = c.kv_groups.iter().zip(&c.mlp).map(|(&g, &m)| 512 * u64::from(g) + 3 * u64::from(m)).sum::<u64>();
+            let head = 8 * u64::from(c.head_size.unwrap_or(64));
+            let per_layer = c.kv_groups.iter().zip(&c.mlp).map(|(&g, &m)| head * u64::from(g) + 3 * u64::from(m)).sum::<u64>();
             u64::from(c.width) * per_layer
         })
     }
@@ -108,7 +109,8 @@ pub(crate) mod tests {
             })
             .sum();
         let narrow = f64::from(space.width().largest()) / f64::from(candidate.width);
-        vec![5.0 + loss * narrow, parameters()(candidate) as f64]
+        let heads = f64::from(64 - candidate.head_size.unwrap_or(64)) / 16.0;
+        vec![5.0 + heads + loss * narrow, parameters()(candidate) as f64]
     }
 
     pub(crate) fn run(name: &str, space: &Space, seed: u64, budget: usize) -> History {
@@ -174,8 +176,23 @@ pub(crate) mod tests {
             assert_eq!(history.len(), 3 * 2 + 3 * 4 + 8, "{name}");
         }
         let single = Space::per_layer(1, one, one, one, vec![0]).unwrap();
+        // Three sizes of heads for each of these.
+        let heads = || crate::space::tests::heads(&[32, 48]);
         for name in SAMPLERS {
             assert_eq!(run(name, &single, 3, 1000).len(), 1, "{name}");
+            assert_eq!(run(name, &single.clone().with_head_sizes(heads()), 3, 1000).len(), 3, "{name}");
+            assert_eq!(run(name, &space.clone().with_head_sizes(heads()), 3, 1000).len(), 3 * 26, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_sampler_tries_smaller_heads() {
+        use crate::space::{Shape, tests::heads};
+        let shape = Shape { layers: 12, width: 256, kv_groups: 4, mlp: 768 };
+        let space = Space::preset("default", shape, 32, (0..12).collect()).unwrap().with_head_sizes(heads(&[32, 48]));
+        for name in SAMPLERS {
+            let tried = run(name, &space, 1, 60).proposals().iter().filter(|p| p.candidate.head_size.is_some()).count();
+            assert!((4..56).contains(&tried), "{name}: {tried}");
         }
     }
 

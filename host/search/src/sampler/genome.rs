@@ -24,11 +24,18 @@ pub(super) struct Layer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Genome {
     pub(super) width: u32,
+    /// As candidates have it: `None` for whole heads.
+    pub(super) head_size: Option<u32>,
     pub(super) layers: Vec<Option<Layer>>,
 }
 
 /// One move in this many changes the width, where it is searched: without fine-tuning that costs quality at every layer at once.
 const WIDTH_MOVES: u32 = 16;
+
+/// One move in this many changes the size of heads, where it is searched: it, too, is one for all layers.
+const HEAD_MOVES: u32 = 8;
+/// One draw in this many may have smaller heads.
+const HEAD_DRAWS: u32 = 2;
 
 /// How often a move is followed by another.
 const MORE_MOVES: f64 = 0.4;
@@ -39,6 +46,7 @@ enum Part {
     Groups,
     Layers,
     Width,
+    HeadSize,
 }
 
 impl Genome {
@@ -49,7 +57,7 @@ impl Genome {
                 *slot = Some(Layer { groups, mlp: space.mlp_at_full_width(mlp, candidate.width) });
             }
         }
-        Self { width: candidate.width, layers }
+        Self { width: candidate.width, head_size: candidate.head_size, layers }
     }
 
     /// The candidate; in a uniform space with the first kept layer's sizes for all.
@@ -57,13 +65,15 @@ impl Genome {
         let kept: Vec<(u32, Layer)> = self.kept().collect();
         if space.kind() == SpaceKind::Uniform {
             let first = kept.first().map_or(Layer { groups: space.kv_groups().largest(), mlp: space.mlp().largest() }, |k| k.1);
-            return space.even(kept.len() as u32, self.width, first.groups, first.mlp);
+            let even = space.even(kept.len() as u32, self.width, first.groups, first.mlp);
+            return Candidate { head_size: self.head_size, ..even };
         }
         Candidate {
             layers: kept.iter().map(|k| k.0).collect(),
             width: self.width,
             kv_groups: kept.iter().map(|k| k.1.groups).collect(),
             mlp: kept.iter().map(|k| space.mlp_at(k.1.mlp, self.width)).collect(),
+            head_size: self.head_size,
             order: None,
         }
     }
@@ -99,13 +109,24 @@ impl Genome {
         if !space.width().is_fixed() && (parts.is_empty() || rng.random_ratio(1, WIDTH_MOVES)) {
             parts = vec![Part::Width];
         }
+        if space.head_sizes().is_some() && (parts.is_empty() || rng.random_ratio(1, HEAD_MOVES)) {
+            parts = vec![Part::HeadSize];
+        }
         match parts.choose(rng) {
             Some(Part::Mlp) => self.resize(space, rng, space.mlp(), |layer| &mut layer.mlp),
             Some(Part::Groups) => self.resize(space, rng, space.kv_groups(), |layer| &mut layer.groups),
             Some(Part::Layers) => self.change_layers(space, rng),
             Some(Part::Width) => self.width = stride(self.width, space.width(), rng),
+            Some(Part::HeadSize) => self.change_heads(space, rng),
             None => {}
         }
+    }
+
+    /// Another size of heads: there are few, and any will do.
+    fn change_heads(&mut self, space: &Space, rng: &mut ChaCha8Rng) {
+        let Some(sizes) = space.head_sizes() else { return };
+        let (now, other) = (sizes.index(self.head_size), rng.random_range(0..sizes.count() - 1));
+        self.head_size = sizes.at(if other >= now { other + 1 } else { other });
     }
 
     /// Resizes one layer, a run of neighbours or all, or moves size from one layer to another.
@@ -196,7 +217,7 @@ impl Genome {
         }
     }
 
-    /// A child that takes each layer, and the width, from one parent or the other.
+    /// A child that takes each layer, the width and the size of heads from one parent or the other.
     pub(super) fn cross(&self, other: &Self, space: &Space, rng: &mut ChaCha8Rng) -> Self {
         let one_point = rng.random_bool(0.5);
         let cut = rng.random_range(0..=self.layers.len());
@@ -209,6 +230,9 @@ impl Genome {
         }
         if rng.random_bool(0.5) {
             child.width = other.width;
+        }
+        if space.head_sizes().is_some() && rng.random_bool(0.5) {
+            child.head_size = other.head_size;
         }
         while child.count() < space.min_layers() {
             child.add(space, rng);
@@ -274,11 +298,16 @@ pub(super) fn draw(space: &Space, level: f64, rng: &mut ChaCha8Rng) -> Candidate
     let (groups, mlp) = (around(rng), around(rng));
     let spare = f64::from(space.layers() - space.min_layers());
     let keep = space.min_layers() + (around(rng) * spare).round() as u32;
+    let head_size = match space.head_sizes() {
+        Some(sizes) if rng.random_ratio(1, HEAD_DRAWS) => sizes.at_level(around(rng)),
+        _ => None,
+    };
     if space.kind() == SpaceKind::Uniform {
-        return space.even(keep, width, space.kv_groups().at_level(groups), space.mlp().at_level(mlp));
+        let even = space.even(keep, width, space.kv_groups().at_level(groups), space.mlp().at_level(mlp));
+        return Candidate { head_size, ..even };
     }
     let mut genome = Genome::of(&space.full(), space);
-    genome.width = width;
+    (genome.width, genome.head_size) = (width, head_size);
     while genome.count() > keep {
         genome.drop(space, rng);
     }
@@ -293,8 +322,9 @@ pub(super) fn draw(space: &Space, level: f64, rng: &mut ChaCha8Rng) -> Candidate
 /// Visits configurations one by one until `visit` breaks.
 pub(super) fn enumerate(space: &Space, visit: &mut dyn FnMut(Candidate) -> ControlFlow<()>) -> ControlFlow<()> {
     let widths = space.width();
-    for w in 0..widths.count() {
-        let mut genome = Genome { width: widths.at(w), layers: vec![None; space.layers() as usize] };
+    let heads = space.head_sizes().map_or(vec![None], |sizes| (0..sizes.count()).map(|index| sizes.at(index)).collect());
+    for (w, &head_size) in (0..widths.count()).flat_map(|w| heads.iter().map(move |head| (w, head))) {
+        let mut genome = Genome { width: widths.at(w), head_size, layers: vec![None; space.layers() as usize] };
         // Where neurons follow a narrow width, several sizes at full width may be one.
         let mut mlp: Vec<u32> = (0..space.mlp().count()).map(|m| space.mlp().at(m)).collect();
         mlp.dedup_by_key(|m| space.mlp_at(*m, genome.width));
@@ -303,7 +333,8 @@ pub(super) fn enumerate(space: &Space, visit: &mut dyn FnMut(Candidate) -> Contr
             SpaceKind::Uniform => {
                 for (keep, g) in depths.flat_map(|k| (0..space.kv_groups().count()).map(move |g| (k, g))) {
                     for &m in &mlp {
-                        visit(space.even(keep, genome.width, space.kv_groups().at(g), m))?;
+                        let even = space.even(keep, genome.width, space.kv_groups().at(g), m);
+                        visit(Candidate { head_size, ..even })?;
                     }
                 }
             }

@@ -51,7 +51,8 @@ impl Guided {
         let parts = Parts::new(&self.space, &self.parameters);
         let looks = self.looks(history, &parts);
         let full = (self.parameters)(&self.space.full()) as f64;
-        let smallest = (self.parameters)(&Candidate { width: self.space.width().largest(), ..self.space.smallest() }) as f64;
+        let smallest = Candidate { width: self.space.width().largest(), head_size: None, ..self.space.smallest() };
+        let smallest = (self.parameters)(&smallest) as f64;
         let most = REMOVED.1.min(1.0 - smallest / full);
         let least = REMOVED.0.min(most);
         let removed = least + (history.len() as f64 * GOLDEN).fract() * (most - least);
@@ -69,15 +70,16 @@ impl Guided {
         None
     }
 
-    /// What the model learns from: networks at full width, against the full one.
+    /// What the model learns from: networks at full width with whole heads, against the full one.
     fn looks(&self, history: &History, parts: &Parts<'_>) -> Vec<Look> {
         let full = self.space.full();
         let perplexity = |index: usize| history.values(index).and_then(|values| values.first().copied());
-        let Some(whole) = history.proposals().iter().position(|p| p.candidate == full).and_then(perplexity) else {
+        let Some(before) = history.proposals().iter().position(|p| p.candidate == full).and_then(perplexity) else {
             return Vec::new();
         };
-        let known = history.proposals().iter().enumerate().filter(|(_, p)| p.candidate.width == full.width);
-        let losses = known.filter_map(|(index, p)| Some((&p.candidate, (perplexity(index)? / whole).ln())));
+        let whole = |c: &Candidate| (c.width, c.head_size) == (full.width, full.head_size);
+        let known = history.proposals().iter().enumerate().filter(|(_, p)| whole(&p.candidate));
+        let losses = known.filter_map(|(index, p)| Some((&p.candidate, (perplexity(index)? / before).ln())));
         losses.filter(|(c, loss)| **c != full && loss.is_finite()).map(|(c, l)| parts.look(c, &self.parameters, l)).collect()
     }
 }

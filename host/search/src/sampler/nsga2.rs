@@ -113,7 +113,8 @@ mod tests {
     fn history(values: &[[f64; 2]]) -> History {
         let mut h = History::new();
         for (i, v) in values.iter().enumerate() {
-            let candidate = Candidate { layers: vec![i as u32], width: 1, kv_groups: vec![1], mlp: vec![1], order: None };
+            let candidate =
+                Candidate { layers: vec![i as u32], width: 1, kv_groups: vec![1], mlp: vec![1], head_size: None, order: None };
             h.push(candidate, Outcome::Measured { values: v.to_vec(), violation: 0.0 });
         }
         h

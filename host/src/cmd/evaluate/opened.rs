@@ -26,10 +26,11 @@ impl Opened {
     pub(super) fn new(args: &Args, context: &Context, positions: impl Fn(&ModelConfig) -> usize) -> Result<Self, Failure> {
         if let Some(config) = &args.candidate {
             let candidate = read_candidate(config)?;
-            let sub = sub_network(&candidate);
             let calibration = args.calibration.as_deref();
             let order = candidate.order.as_deref();
-            let supernet = model::open_in_order(&args.model, order, calibration, &context.home, context.printer)?;
+            let heads = candidate.head_size.is_some();
+            let supernet = model::open_in_order(&args.model, order, heads, calibration, &context.home, context.printer)?;
+            let sub = sub_network(&candidate, &supernet)?;
             supernet.config().check(&sub).map_err(|e| Failure::usage(e.to_string()))?;
             return Self::prepared(supernet, sub, positions);
         }

@@ -81,6 +81,9 @@ pub(crate) struct Args {
     /// llama-joint
     #[arg(long, value_name = "S", default_value = "default", help_heading = "Sub-networks")]
     pub(super) space: String,
+    /// Sub-networks may have smaller attention heads as well, of one size for the whole network: these, and the full one
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = crate::space::head_size, help_heading = "Sub-networks")]
+    pub(super) head_sizes: Vec<u32>,
     /// Sub-networks that are trained with the full network and the smallest one, spread over the sizes between them
     #[arg(long, value_name = "K", default_value_t = 1, help_heading = "Sub-networks")]
     pub(super) draws: usize,

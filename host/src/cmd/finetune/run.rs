@@ -55,7 +55,8 @@ impl Args {
         let place = Placement::named(&self.compute, &self.precision)?;
         let cancel = interruptible(printer);
         let (documents, data_sha256) = self.documents()?;
-        let supernet = model::open(&self.model, self.calibration.as_deref(), &context.home, printer)?;
+        let heads = !self.head_sizes.is_empty();
+        let supernet = model::open(&self.model, heads, self.calibration.as_deref(), &context.home, printer)?;
         let config = supernet.config();
         let settings = self.settings_for(config)?;
         if settings.sequence > config.max_positions {
@@ -76,6 +77,9 @@ impl Args {
         if !students.found().is_empty() {
             identity["found"] = json!(students.found());
         }
+        if heads {
+            identity["head_sizes"] = json!(self.head_sizes);
+        }
         // What was begun with other settings is refused before anything slow is done.
         let resumed = resume.as_ref().map(|path| peek(path, &identity)).transpose()?;
         let corpus = Corpus::new(&documents, &supernet.tokenizer, config, settings.sequence, settings.loss_on, settings.seed)?;
@@ -92,10 +96,10 @@ impl Args {
                 printer.note(&format!("going on after {steps} steps"));
                 grid.clone()
             }
-            None => students.grid(&self, context, &network, &corpus, &cancel)?,
+            None => students.grid(&self, context, &supernet, &network, &corpus, &cancel)?,
         };
         let (draws, seed) = (self.draws, settings.seed);
-        let from_space = |group: u64| students.draw(seed, group, draws);
+        let from_space = |group: u64| students.draw(&supernet, seed, group, draws);
         let from_grid = |group: u64| draw_from(&grid, seed, group, draws);
         let draws: &(dyn Fn(u64) -> Vec<SubNetwork> + Sync) = if grid.is_empty() { &from_space } else { &from_grid };
         let sandwich = Sandwich { full: supernet.full(), smallest: students.smallest.clone(), draws };

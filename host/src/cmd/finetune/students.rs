@@ -1,7 +1,16 @@
 //! Which sub-networks a training trains besides the full one: of a space, of a calibrated grid, or those that a search found.
 
 use super::Args;
-use crate::{cli::Context, cmd::studies, exit_code, failure::Failure, model, search::sub_network, space, ui::Progress};
+use crate::{
+    cli::Context,
+    cmd::studies,
+    exit_code,
+    failure::Failure,
+    model,
+    search::{parameters, sub_network},
+    space,
+    ui::Progress,
+};
 use edgewise_finetune::{Corpus, Size, Validation, calibrate};
 use edgewise_onnx::SubNetwork;
 use edgewise_search::{Candidate, Objective, Strata, spread_first};
@@ -30,10 +39,10 @@ pub(super) struct Students {
 
 impl Students {
     pub(super) fn new(args: &Args, supernet: &SuperNetwork, context: &Context) -> Result<Self, Failure> {
-        let space = space::preset(&args.space, supernet)?;
-        let (config, smallest) = (supernet.config().clone(), sub_network(&space.smallest()));
-        let strata = Strata::new(space, Arc::new(move |c: &Candidate| config.parameters(&sub_network(c))));
-        let middle = sub_network(&strata.at(0.5, 0));
+        let space = space::preset(&args.space, &args.head_sizes, supernet)?;
+        let (config, smallest) = (supernet.config().clone(), sub_network(&space.smallest(), supernet)?);
+        let strata = Strata::new(space, Arc::new(move |c: &Candidate| parameters(c, &config)));
+        let middle = sub_network(&strata.at(0.5, 0), supernet)?;
         let found = match &args.study {
             None => Vec::new(),
             Some(path) => found(path, args.candidate.as_deref(), supernet, context)?,
@@ -50,8 +59,9 @@ impl Students {
     }
 
     /// Draws of the space for the group with this number.
-    pub(super) fn draw(&self, seed: u64, group: u64, count: usize) -> Vec<SubNetwork> {
-        self.strata.draw(seed, group, count).iter().map(sub_network).collect()
+    pub(super) fn draw(&self, supernet: &SuperNetwork, seed: u64, group: u64, count: usize) -> Vec<SubNetwork> {
+        let cut = |candidate: &Candidate| sub_network(candidate, supernet).expect("a space has only sizes that can be cut");
+        self.strata.draw(seed, group, count).iter().map(cut).collect()
     }
 
     /// The curves: held-out text, and the sizes that are looked at.
@@ -74,6 +84,7 @@ impl Students {
         &self,
         args: &Args,
         context: &Context,
+        supernet: &SuperNetwork,
         network: &Network,
         corpus: &Corpus,
         cancel: &AtomicBool,
@@ -82,7 +93,10 @@ impl Students {
             return Ok(self.found.clone());
         }
         let bins = self.strata.bins(args.seed, args.grid, GRID_EACH);
-        let bins: Vec<Vec<SubNetwork>> = bins.iter().map(|bin| bin.iter().map(sub_network).collect()).collect();
+        let cut = |bin: &Vec<Candidate>| -> Result<Vec<SubNetwork>, Failure> {
+            bin.iter().map(|candidate| sub_network(candidate, supernet)).collect()
+        };
+        let bins = bins.iter().map(cut).collect::<Result<Vec<_>, _>>()?;
         let length = GRID_WINDOWS.length.min(network.config().max_positions);
         let tokens = corpus.first(length * GRID_WINDOWS.count).to_vec();
         let text = Text { sha256: String::new(), tokens };
@@ -119,23 +133,20 @@ fn found(path: &Path, id: Option<&str>, supernet: &SuperNetwork, context: &Conte
             ))
             .hint(format!("train one made by `host prepare --importance {order}`")));
         }
-        let sub = sub_network(&record.candidate);
+        let sub = sub_network(&record.candidate, supernet)?;
         if sub == supernet.full() {
             return Err(Failure::usage(format!("`{id}` is the full network, which every training trains")));
         }
         return Ok(vec![sub]);
     }
-    let known: Vec<(SubNetwork, [f64; 2])> = study
-        .view
-        .records
-        .iter()
-        .filter(|r| r.candidate.order.is_none())
-        .filter_map(|r| Some((sub_network(&r.candidate), study.view.value(r, "", Objective::Perplexity)?)))
-        .map(|(sub, perplexity)| {
+    let mut known: Vec<(SubNetwork, [f64; 2])> = Vec::new();
+    for record in study.view.records.iter().filter(|r| r.candidate.order.is_none()) {
+        if let Some(perplexity) = study.view.value(record, "", Objective::Perplexity) {
+            let sub = sub_network(&record.candidate, supernet)?;
             let size = config.parameters(&sub) as f64;
-            (sub, [perplexity, size])
-        })
-        .collect();
+            known.push((sub, [perplexity, size]));
+        }
+    }
     let points: Vec<[f64; 2]> = known.iter().map(|(_, point)| *point).collect();
     let full = config.parameters(&supernet.full()) as f64;
     let order = spread_first(&points, full).map_err(edgewise_search::SamplerError::from)?;

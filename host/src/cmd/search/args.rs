@@ -57,6 +57,10 @@ pub(crate) struct Args {
     /// llama-joint [default: default]
     #[arg(long, value_name = "S")]
     pub(super) space: Option<String>,
+    /// Search the size of the attention's heads as well, one for the whole network: these, and the full one; even numbers such as
+    /// 32,48
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = crate::space::head_size)]
+    pub(super) head_sizes: Vec<u32>,
     /// Held-out text for perplexity [default: a bundled public-domain text]
     #[arg(long, value_name = "FILE")]
     pub(super) text: Option<PathBuf>,

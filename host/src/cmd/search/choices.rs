@@ -36,6 +36,8 @@ pub(super) struct Choices {
     pub(super) calibration: Option<PathBuf>,
     pub(super) space: String,
     pub(super) tasks: StudyTasks,
+    /// Sizes of heads that are searched; none where heads stay whole.
+    pub(super) head_sizes: Vec<u32>,
     pub(super) allow_emulated: bool,
 }
 
@@ -116,6 +118,10 @@ impl Args {
             calibration: file(&self.calibration, "calibration")?,
             space: self.space.clone().or_else(|| detail(before, "space")).unwrap_or_else(|| "default".to_owned()),
             tasks,
+            head_sizes: match before.and_then(|(settings, _)| settings.space.head_sizes()) {
+                Some(sizes) if self.head_sizes.is_empty() => sizes.sizes().to_vec(),
+                _ => self.head_sizes.clone(),
+            },
             allow_emulated: self.allow_emulated || detail(before, ALLOW_EMULATED).unwrap_or_default(),
         })
     }
@@ -165,7 +171,7 @@ impl Args {
                 .clone()
                 .or_else(|| known.map(|s| s.sampler.clone()))
                 .unwrap_or_else(|| DIAGONAL_LOCAL.to_owned()),
-            space: space::preset(&choices.space, supernet)?,
+            space: space::preset(&choices.space, &choices.head_sizes, supernet)?,
             objectives: objectives.or_else(|| known.map(|s| s.objectives.clone())).unwrap_or_else(|| OBJECTIVES.to_vec()),
             constraints: self.constraints(known),
             budget: self.budget.or(known.map(|s| s.budget)).unwrap_or(BUDGET),

@@ -63,7 +63,8 @@ impl Args {
         let registered = choices.devices.iter().map(|name| fleet.get(name)).collect::<Result<Vec<_>, _>>()?;
 
         let mut timing = Timing::default();
-        let supernet = &model::open(&choices.model, choices.calibration.as_deref(), &context.home, printer)?;
+        let heads = !choices.head_sizes.is_empty();
+        let supernet = &model::open(&choices.model, heads, choices.calibration.as_deref(), &context.home, printer)?;
         choices.workload.check(&Lengths::default(), supernet.config().max_positions)?;
         let text = model::held_out_text(choices.text.as_deref())?;
         let windows = Windows { length: WINDOWS.length.min(supernet.config().max_positions), ..WINDOWS };
@@ -72,7 +73,7 @@ impl Args {
         let network = supernet.network(positions)?;
         let settings = self.settings(&choices, supernet, &text, before.as_ref().map(|(settings, _)| settings), objectives)?;
         let config = supernet.config().clone();
-        let count: ParameterCount = Arc::new(move |c: &Candidate| config.parameters(&crate::search::sub_network(c)));
+        let count: ParameterCount = Arc::new(move |c: &Candidate| crate::search::parameters(c, &config));
 
         // A study that exists is opened before anything is connected: it says what is measured already, and with which runtime.
         let path = self.study_path(context, &settings)?;
@@ -119,6 +120,7 @@ impl Args {
         let scratch = Scratch::new(&context.home.cache)?;
         let artifacts = supernet.artifacts().sharing(scratch.path());
         let evaluator = Evaluator {
+            supernet,
             network: &network,
             artifacts: &artifacts,
             others: &baselines.supernets,

@@ -4,8 +4,12 @@
 //! shape. What follows a context may branch: all branches go through the network together, each sees the context and itself
 //! alone, and none is kept.
 
-use super::{Layer, Network};
-use crate::{Error, linear::Pass, ops};
+use super::{Network, heads::Heads};
+use crate::{
+    Error,
+    linear::{Linear, Pass},
+    ops,
+};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use edgewise_onnx::SubNetwork;
@@ -20,13 +24,16 @@ const PASS: Pass = Pass::Evaluation;
 pub struct Context<'a> {
     network: &'a Network,
     sub: &'a SubNetwork,
+    heads: Heads,
+    /// The attention's projections of each kept layer, where heads are cut: copied once, not for every token.
+    cut: Option<Vec<[Linear; 4]>>,
     tokens: Vec<u32>,
     /// Tokens that the caches have room for.
     capacity: usize,
     caches: Vec<Cache>,
 }
 
-/// Keys and values of a layer, each `[groups, capacity, head_dim]`; what is beyond the kept tokens means nothing.
+/// Keys and values of a layer, each `[groups, capacity, head size]`; what is beyond the kept tokens means nothing.
 struct Cache {
     keys: Tensor,
     values: Tensor,
@@ -47,13 +54,15 @@ impl Network {
         self.cos.dims()[0]
     }
 
-    /// An empty context of a sub-network.
+    /// An empty context of a sub-network. Where its heads are smaller than the network's, their weights are copied.
     ///
     /// # Errors
-    /// [`Error::Artifact`] if `sub` does not fit.
+    /// [`Error::Artifact`] if `sub` does not fit, candle's.
     pub fn context<'a>(&'a self, sub: &'a SubNetwork) -> Result<Context<'a>, Error> {
         self.config.check(sub)?;
-        Ok(Context { network: self, sub, tokens: Vec::new(), capacity: 0, caches: Vec::new() })
+        let heads = self.heads(sub)?;
+        let cut = self.cut_attention(sub, &heads)?;
+        Ok(Context { network: self, sub, heads, cut, tokens: Vec::new(), capacity: 0, caches: Vec::new() })
     }
 }
 
@@ -80,7 +89,7 @@ impl Context<'_> {
         if found > most {
             return Err(Error::Positions { found, most });
         }
-        let rows = Rows::new(self.network, self.tokens.len(), trunk, branches)?;
+        let rows = Rows::new(&self.heads, self.tokens.len(), trunk, branches)?;
         self.reserve(self.tokens.len() + rows.tokens.len())?;
         let hidden = self.forward(&rows)?;
         self.tokens.extend_from_slice(trunk);
@@ -92,7 +101,7 @@ impl Context<'_> {
         if total <= self.capacity {
             return Ok(());
         }
-        let (head, kept) = (self.network.config.head_dim, self.tokens.len());
+        let (head, kept) = (self.heads.size, self.tokens.len());
         let capacity = total.max(self.capacity + self.capacity.max(LEAST_GROWTH));
         let grown = |old: Option<&Tensor>, groups: usize| -> candle_core::Result<Tensor> {
             let new = Tensor::zeros((groups, capacity, head), DType::F32, &Device::Cpu)?;
@@ -119,8 +128,9 @@ impl Context<'_> {
         for (kept, &id) in self.sub.layers.iter().enumerate() {
             let layer = &network.layers[id as usize];
             let y = ops::rms_norm(&x, &layer.input_norm.narrow(0, 0, width)?, eps)?;
-            let mixed = self.attention(layer, &self.caches[kept], &y, self.sub.kv_groups[kept] as usize, rows)?;
-            x = (x + layer.output.forward(&mixed, width, mixed.dim(1)?, PASS)?)?;
+            let attention = self.cut.as_ref().map_or_else(|| layer.attention(), |cut| cut[kept].each_ref());
+            let mixed = self.attention(attention, &self.caches[kept], &y, self.sub.kv_groups[kept] as usize, rows)?;
+            x = (x + attention[3].forward(&mixed, width, mixed.dim(1)?, PASS)?)?;
             let z = ops::rms_norm(&x, &layer.mlp_norm.narrow(0, 0, width)?, eps)?;
             let neurons = self.sub.mlp[kept] as usize;
             let gate = layer.gate.forward(&z, neurons, width, PASS)?;
@@ -131,21 +141,28 @@ impl Context<'_> {
     }
 
     /// Attention of the new rows over the cache and themselves, up to the output projection,
-    /// `[rows, width] -> [rows, heads * head_dim]`.
-    fn attention(&self, layer: &Layer, cache: &Cache, x: &Tensor, groups: usize, rows: &Rows) -> candle_core::Result<Tensor> {
-        let (width, head) = (self.sub.width as usize, self.network.config.head_dim);
+    /// `[rows, width] -> [rows, heads * head size]`.
+    fn attention(
+        &self,
+        [query, key, value, _]: [&Linear; 4],
+        cache: &Cache,
+        x: &Tensor,
+        groups: usize,
+        rows: &Rows,
+    ) -> candle_core::Result<Tensor> {
+        let (width, head) = (self.sub.width as usize, self.heads.size);
         let (count, kept) = (x.dim(0)?, self.tokens.len());
         let total = kept + count;
         let heads = groups * self.network.config.heads_per_group();
         let split = |y: Tensor, n: usize| y.reshape((count, n, head))?.transpose(0, 1)?.contiguous();
         let rotate = |y: Tensor| ops::rope(&y, &rows.cos, &rows.sin);
-        let query = rotate(split(layer.query.forward(x, heads * head, width, PASS)?, heads)?)?;
-        cache.keys.slice_set(&rotate(split(layer.key.forward(x, groups * head, width, PASS)?, groups)?)?, 1, kept)?;
-        cache.values.slice_set(&split(layer.value.forward(x, groups * head, width, PASS)?, groups)?, 1, kept)?;
+        let query = rotate(split(query.forward(x, heads * head, width, PASS)?, heads)?)?;
+        cache.keys.slice_set(&rotate(split(key.forward(x, groups * head, width, PASS)?, groups)?)?, 1, kept)?;
+        cache.values.slice_set(&split(value.forward(x, groups * head, width, PASS)?, groups)?, 1, kept)?;
         let (keys, values) = (cache.keys.narrow(1, 0, total)?, cache.values.narrow(1, 0, total)?);
         // The query heads of a group are rows of one matrix; keys and values are not repeated.
         let stacked = heads / groups * count;
-        let query = (query * (1.0 / (head as f64).sqrt()))?.reshape((groups, stacked, head))?;
+        let query = (query * self.heads.scale)?.reshape((groups, stacked, head))?;
         let scores = query.matmul(&keys.t()?)?.reshape((heads, count, total))?;
         let scores = match &rows.mask {
             Some(mask) => scores.broadcast_add(mask)?,
@@ -157,7 +174,7 @@ impl Context<'_> {
 }
 
 impl Rows {
-    fn new(network: &Network, kept: usize, trunk: &[u32], branches: &[&[u32]]) -> Result<Self, Error> {
+    fn new(heads: &Heads, kept: usize, trunk: &[u32], branches: &[&[u32]]) -> Result<Self, Error> {
         let tokens: Vec<u32> = trunk.iter().chain(branches.iter().copied().flatten()).copied().collect();
         if tokens.is_empty() {
             return Err(Error::ShortText { found: 0, needed: 1 });
@@ -166,7 +183,7 @@ impl Rows {
         let ends = branches.iter().flat_map(|branch| fork..fork + branch.len());
         let positions: Vec<u32> = (kept..fork).chain(ends).map(|position| position as u32).collect();
         let at = Tensor::new(&positions[..], &Device::Cpu)?;
-        let (cos, sin) = (network.cos.index_select(&at, 0)?, network.sin.index_select(&at, 0)?);
+        let (cos, sin) = (heads.cos.index_select(&at, 0)?, heads.sin.index_select(&at, 0)?);
         Ok(Self { mask: mask(kept, trunk.len(), branches)?, tokens, cos, sin })
     }
 }
