@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Headings with their explanations, in the order of the cells.
-const HEADINGS: [(&str, &str); 17] = [
+const HEADINGS: [(&str, &str); 18] = [
     ("Candidate", "Name of the configuration"),
     ("Layers", "One bar per layer of the full network: height is neurons kept, paler bars have fewer key/value groups"),
     ("Perplexity", "On the held-out text; lower is better"),

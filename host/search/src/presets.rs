@@ -127,7 +127,8 @@ mod tests {
                 let exact = halves * width / 2;
                 let found = space.mlp_at(mlp, width);
                 assert_eq!(found, exact.next_multiple_of(32), "{width}");
-                let mut candidate = Candidate { layers: vec![31], width, kv_groups: vec![4], mlp: vec![found], order: None };
+                let mut candidate =
+                    Candidate { layers: vec![31], width, kv_groups: vec![4], mlp: vec![found], head_size: None, order: None };
                 assert!(space.contains(&candidate));
                 candidate.mlp = vec![found + 1];
                 assert!(!space.contains(&candidate), "{candidate:?}");
@@ -156,7 +157,8 @@ mod tests {
             let least = space.smallest();
             assert_eq!((least.layers, least.width, least.kv_groups, least.mlp), (vec![0], 64, vec![1], vec![32]));
         }
-        let mixed = Candidate { layers: vec![0, 1], width: 96, kv_groups: vec![1, 3], mlp: vec![32, 64], order: None };
+        let mixed =
+            Candidate { layers: vec![0, 1], width: 96, kv_groups: vec![1, 3], mlp: vec![32, 64], head_size: None, order: None };
         assert!(medium.contains(&mixed) && !small.contains(&mixed));
         assert!(!medium.contains(&Candidate { layers: vec![0, 2], ..mixed }), "layer 1 is more important than layer 2");
     }

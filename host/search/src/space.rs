@@ -367,7 +367,7 @@ pub(crate) mod tests {
                 r#"{{"kind":"per-layer","layers":2,"min_layers":1,"width":{one},"kv_groups":{one},"mlp":{one},"layer_order":[1,0]}}"#
             )
         );
-        assert!(serde_json::from_str::<Space>(&json.replace(""layer_order", ""mlp_step":0,"layer_order")).is_err());
+        assert!(serde_json::from_str::<Space>(&json.replace("\"layer_order", "\"mlp_step\":0,\"layer_order")).is_err());
     }
 
     #[test]
