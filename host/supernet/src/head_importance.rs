@@ -75,7 +75,7 @@ impl PairMoments {
         let mut scores = vec![0.0; half];
         for (at, energy) in self.energies.iter().flat_map(|layer| layer.iter().enumerate()) {
             // Squares that are added up: what rounding leaves below zero is zero.
-            scores[at % half] += energy.clamp(0.0, f64::INFINITY) / self.queries as f64 / config.head_dim as f64;
+            scores[at % half] += energy.max(0.0) / self.queries as f64 / config.head_dim as f64;
         }
         scores.into_iter().map(f64::sqrt).collect()
     }
