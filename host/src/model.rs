@@ -150,7 +150,7 @@ fn open_prepared(
         return Err(Failure::new(exit_code::MODEL, format!("there is no model at `{}`", path.display()))
             .hint("give a folder in Hugging Face layout, a .gguf file, a prepared super-network, or `demo`"));
     }
-    if path.is_dir() && !path.join("config.json").exists() {
+    if path.is_dir() && !path.join("config.json").exists() && !SuperNetwork::is_one(path) {
         // Fails, and says what is missing.
         return Err(Checkpoint::open(path)
             .err()

@@ -64,6 +64,17 @@ fn recipes_are_series_of_their_own_that_a_resumed_study_goes_on_with() {
 }
 
 #[test]
+fn a_prepared_super_network_is_sorted_again_for_recipes_of_another_order() {
+    let home = Home::with_demo();
+    let prepared = home.path("prepared");
+    home.host("prepare demo -o").arg(&prepared).run().ok();
+    let search = home.host(SEARCH).words("--budget 1 --baselines=width-magnitude --model").arg(&prepared).run().checked().json();
+    let found = series(&search);
+    assert!(found["baseline:width-magnitude"].len() >= 4, "{found:?}");
+    assert!(list(&search, "/candidates").iter().all(|c| text(c, "/status") == "ok"), "{search}");
+}
+
+#[test]
 fn unknown_recipes_and_rankings_are_named_with_those_that_exist() {
     let home = Home::new();
     home.host("search --baselines=depth,best").run().fails_unhinted(2).says(&["unknown recipe `best` (known: depth,"]);

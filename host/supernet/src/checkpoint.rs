@@ -1,7 +1,7 @@
 //! Opening what users call a model.
 
 use crate::{
-    Error,
+    Error, SuperNetwork, SuperNetworkFile,
     gguf::{DenseWeights, Gguf},
     hf_config, tokenizer,
 };
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a folder in Hugging Face layout or a GGUF file.
+    /// Reads a folder in Hugging Face layout, a prepared super-network or a GGUF file.
     ///
     /// # Errors
     /// Any of [`Error`]; each names the file and what is wrong with it.
@@ -78,13 +78,16 @@ impl Checkpoint {
 
     fn open_folder(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("config.json");
-        let text = match std::fs::read_to_string(&path) {
+        let config = match std::fs::read_to_string(&path) {
+            // A super-network is a checkpoint, too, of which `supernet.json` says the architecture.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && SuperNetwork::is_one(folder) => {
+                SuperNetworkFile::read(folder)?.model
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::NotAModel { path: folder.to_owned(), reason: "the folder has no config.json".into() });
             }
-            other => other.map_err(Error::io("read", &path))?,
+            other => hf_config::parse(&other.map_err(Error::io("read", &path))?, &path)?,
         };
-        let config = hf_config::parse(&text, &path)?;
         let weights = MappedWeights::open(folder)?;
         let tokenizer = tokenizer::read(&folder.join("tokenizer.json"), folder)?;
         Ok(Self { name: stem(folder), sha256: checkpoint_sha256(folder)?, config, tokenizer, weights: Storage::Mapped(weights) })

@@ -41,6 +41,25 @@ pub struct SuperNetworkFile {
 }
 
 impl SuperNetworkFile {
+    /// Reads what lies in a super-network's folder.
+    ///
+    /// # Errors
+    /// [`Error::NotAModel`], and [`Error::Artifact`] for an architecture that cannot be.
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let not = |reason: String| Error::NotAModel { path: folder.to_owned(), reason };
+        let path = folder.join(SUPERNET_FILE);
+        let bytes = std::fs::read(&path).map_err(|e| not(format!("cannot read {SUPERNET_FILE}: {e}")))?;
+        let file: Self = serde_json::from_slice(&bytes).map_err(|e| not(format!("{SUPERNET_FILE}: {e}")))?;
+        if file.schema != SUPERNET_SCHEMA {
+            return Err(not(format!("its schema is `{}`, this version reads `{SUPERNET_SCHEMA}`", file.schema)));
+        }
+        file.model.validate()?;
+        if !file.importance.fits(&file.model) {
+            return Err(not(format!("{SUPERNET_FILE}: its scores are not of its model's parts")));
+        }
+        Ok(file)
+    }
+
     /// The name of the ranking that neurons and key/value groups are sorted by.
     pub fn ranking(&self) -> &str {
         self.method.split('+').next().unwrap_or_default()
@@ -80,17 +99,7 @@ impl SuperNetwork {
     /// # Errors
     /// [`Error::NotAModel`], [`Error::Artifact`], [`Error::Tokenizer`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let not = |reason: String| Error::NotAModel { path: folder.to_owned(), reason };
-        let path = folder.join(SUPERNET_FILE);
-        let bytes = std::fs::read(&path).map_err(|e| not(format!("cannot read {SUPERNET_FILE}: {e}")))?;
-        let file: SuperNetworkFile = serde_json::from_slice(&bytes).map_err(|e| not(format!("{SUPERNET_FILE}: {e}")))?;
-        if file.schema != SUPERNET_SCHEMA {
-            return Err(not(format!("its schema is `{}`, this version reads `{SUPERNET_SCHEMA}`", file.schema)));
-        }
-        file.model.validate()?;
-        if !file.importance.fits(&file.model) {
-            return Err(not(format!("{SUPERNET_FILE}: its scores are not of its model's parts")));
-        }
+        let file = SuperNetworkFile::read(folder)?;
         let path = folder.join("tokenizer.json");
         let tokenizer_json = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let tokenizer =
