@@ -333,6 +333,10 @@ fn a_prepared_super_network_is_a_model() {
     assert_eq!(text(&made, "/schema"), "edgewise.prepare/1");
     assert!(number(&made, "/identity_max_abs_diff") <= number(&made, "/identity_tolerance"));
     assert_eq!((list(&made, "/layers").len(), list(&made, "/kv_groups").len()), (8, 8));
+    let tokens =
+        |words: &str, name: &str| count(&home.host(words).arg(home.path(name)).run().checked().json(), "/calibration_tokens");
+    assert_eq!(count(&made, "/calibration_tokens"), 16 * 512);
+    assert_eq!(tokens("prepare demo --json --calibration-windows 3 -o", "three"), 3 * 512);
     home.host("prepare demo -o").arg(&folder).run().fails(2).says(&["exists already"]);
     home.host("prepare -o").arg(home.path("twice")).arg(&folder).run().fails_unhinted(2).says(&["already"]);
 

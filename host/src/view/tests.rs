@@ -219,11 +219,15 @@ fn recipes_are_compared_with_the_search_and_are_on_no_front() {
     let rows = view.compared("pi");
     assert_eq!(rows.iter().map(|r| &*r.series).collect::<Vec<_>>(), ["search", "baseline:depth"]);
     // The baseline's value is 10.05 ms, the median of its two trials: 7.84 ms is 22 % less, 6.03 ms is 40 % less.
-    // Both lie between the searched candidate that is fast enough and the next better one.
-    let inside = |perplexity: Option<f64>| perplexity.is_some_and(|p| p <= 20.0 && p > 1.0);
-    assert!(rows[0].cuts.iter().all(|cut| inside(cut.perplexity) && cut.id.as_deref() == Some("c-1")));
-    let between = |latency: f64| (15.0_f64.ln() + (latency - 4.0) / 4.8 * (12.0_f64 / 15.0).ln()).exp();
-    for (cut, latency) in rows[1].cuts.iter().zip([0.78 * 10.05, 0.6 * 10.05]) {
-        assert!((cut.perplexity.unwrap() - between(latency)).abs() < 1e-9, "{cut:?}");
+    // Both series are read between the candidate that is fast enough and the next better one, on a logarithmic scale.
+    let between = |(before, below): (f64, f64), (after, above): (f64, f64), at: f64| {
+        (below.ln() + (at - before) / (after - before) * (above / below).ln()).exp()
+    };
+    let neighbours = [((5.0, 20.0), (10.05, 10.0), "c-1"), ((4.0, 15.0), (8.8, 12.0), "r-1")];
+    for (row, (fast, better, id)) in rows.iter().zip(neighbours) {
+        for (cut, latency) in row.cuts.iter().zip([0.78 * 10.05, 0.6 * 10.05]) {
+            assert!((cut.perplexity.unwrap() - between(fast, better, latency)).abs() < 1e-9, "{cut:?}");
+            assert_eq!(cut.id.as_deref(), Some(id));
+        }
     }
 }

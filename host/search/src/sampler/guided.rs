@@ -93,8 +93,8 @@ fn probes(space: &Space, most: usize) -> Vec<Candidate> {
     let full = space.full();
     let half = |range: Dimension| range.at(range.index(range.largest().div_ceil(2)));
     let (mlp, groups) = (half(space.mlp()), half(space.kv_groups()));
-    let kinds = [mlp < space.mlp().largest(), space.min_layers() < space.layers(), groups < space.kv_groups().largest()];
-    debug_assert_eq!(kinds.len(), KINDS);
+    let kinds: [bool; KINDS] =
+        [mlp < space.mlp().largest(), space.min_layers() < space.layers(), groups < space.kv_groups().largest()];
     let searched = kinds.iter().filter(|searched| **searched).count();
     let runs = most / searched.max(1);
     let length = if runs == 0 { return Vec::new() } else { space.layers().div_ceil(runs as u32) };
