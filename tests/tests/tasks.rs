@@ -1,5 +1,6 @@
 //! `host evaluate` on tasks, by other definitions of perplexity, and against the full network.
 
+use edgewise_search::{Origin, Quality, SqliteStudy, StudyStore};
 use edgewise_supernet::{CALIBRATION_TEXT, Calibration, Checkpoint, Method, SuperNetwork, Text, Windows, prepare};
 use edgewise_tests::{Home, MMLU, SMOLLM2, count, file_from, host, ids, list, measuring, number, skip, text};
 use serde_json::Value;
@@ -220,13 +221,12 @@ fn what_is_explored_is_asked_only_when_it_is_measured() {
     let home = Home::with_demo();
     let _turn = measuring();
     let study = home.path("s.study");
-    let search = |words: &str| {
-        let call =
-            home.host("search --json --trials 1 --runtime tract --workload prompt=8,gen=4 --explore 6 --study").arg(&study);
+    let search = |study: &Path, words: &str| {
+        let call = home.host("search --json --trials 1 --runtime tract --workload prompt=8,gen=4 --explore 6 --study").arg(study);
         call.words(words).run().checked().json()
     };
-    let found = search(&format!("--model demo --budget 3 --task piqa={}", fixture("piqa").display()));
-    let more = search("--budget 4");
+    let found = search(&study, &format!("--model demo --budget 3 --task piqa={}", fixture("piqa").display()));
+    let more = search(&study, "--budget 4");
     assert_eq!((count(&found, "/explored"), count(&more, "/explored")), (6, 6));
     for candidate in list(&more, "/candidates") {
         assert_eq!(text(candidate, "/status"), "ok", "{candidate}");
@@ -238,4 +238,23 @@ fn what_is_explored_is_asked_only_when_it_is_measured() {
     home.host("report -o").arg(&page).arg(&study).run().ok();
     let page = fs::read_to_string(page).expect("it was written");
     assert!(page.contains("Task error") && page.contains("<dt>tasks</dt><dd>piqa</dd>"));
+
+    // A host that was killed between taking candidates up and asking them.
+    let stored = SqliteStudy::read(&study).expect("it is a study");
+    let killed = home.path("killed.study");
+    let mut begun = SqliteStudy::create(&killed, &stored.settings().expect("it has some")).expect("the home can be written");
+    for record in stored.records().expect("they can be read") {
+        for origin in &record.origins {
+            begun.propose(&record.candidate, origin).expect("it is new");
+        }
+        let mut quality = Quality::clone(record.quality.as_ref().expect("all were evaluated"));
+        if !record.origins.contains(&Origin::search(0)) {
+            quality.tasks.clear();
+        }
+        begun.store_quality(&record.id, &quality).expect("it is new");
+    }
+    drop((begun, stored));
+    let resumed = search(&killed, "");
+    let qualities = |of: &Value| list(of, "/candidates").iter().map(|c| c["quality"].clone()).collect::<Vec<_>>();
+    assert_eq!((ids(&resumed), qualities(&resumed)), (ids(&more), qualities(&more)));
 }

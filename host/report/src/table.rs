@@ -38,36 +38,34 @@ const HEADS: &str = "Head size";
 
 /// Columns that are shown only where they say something.
 struct Columns<'a> {
-    task_error: bool,
-    latency: bool,
+    shown: Vec<&'static str>,
     ties: Option<&'a Ties<'a>>,
-    energy: bool,
-    heads: bool,
 }
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    fn of(data: &ReportData, device: &Device, ties: &'a Ties<'a>) -> Self {
+        let candidates = &data.candidates;
+        let says = [
+            (TASK_ERROR, candidates.iter().any(|c| c.task_error.is_some())),
+            (LATENCY, data.axis == Axis::LatencyMs),
+            (TIES, !ties.is_empty()),
+            (ENERGY, candidates.iter().any(|c| c.on(&device.name).is_some_and(|m| m.joules_per_token.is_some()))),
+            (HEADS, candidates.iter().any(|c| c.head_size.is_some())),
+        ];
+        let silent = |name: &str| says.iter().any(|(column, says)| *column == name && !says);
+        let shown = HEADINGS.into_iter().map(|(name, _)| name).filter(|name| !silent(name)).collect();
+        Self { shown, ties: Some(ties).filter(|ties| !ties.is_empty()) }
+    }
+
     fn has(&self, name: &str) -> bool {
-        match name {
-            TASK_ERROR => self.task_error,
-            LATENCY => self.latency,
-            TIES => self.ties.is_some(),
-            ENERGY => self.energy,
-            HEADS => self.heads,
-            _ => true,
-        }
+        self.shown.contains(&name)
     }
 }
 
 /// The table; every row has the id that the plot links to.
 pub(crate) fn table(data: &ReportData, device: &Device, ties: &Ties<'_>) -> String {
     let mut out = String::new();
-    let columns = Columns {
-        task_error: data.candidates.iter().any(|c| c.task_error.is_some()),
-        latency: data.axis == Axis::LatencyMs,
-        ties: Some(ties).filter(|ties| !ties.is_empty()),
-        energy: data.candidates.iter().any(|c| c.on(&device.name).is_some_and(|m| m.joules_per_token.is_some())),
-        heads: data.candidates.iter().any(|c| c.head_size.is_some()),
-    };
+    let columns = Columns::of(data, device, ties);
     let what = if ties.is_empty() { "front only" } else { "front and its ties only" };
     put!(
         &mut out,
@@ -124,13 +122,13 @@ fn row(out: &mut String, data: &ReportData, device: &Device, candidate: &Candida
     );
     let quality = candidate.perplexity.filter(|p| p.is_finite());
     cell(out, quality, &quality.map_or(NONE.to_owned(), number));
-    if columns.task_error {
+    if columns.has(TASK_ERROR) {
         let error = candidate.task_error.filter(|e| e.is_finite());
         cell(out, error, &error.map_or(NONE.to_owned(), number));
     }
     time(out, measured.map(|m| m.ttft_ms));
     time(out, measured.map(|m| m.tpot_ms));
-    if columns.latency {
+    if columns.has(LATENCY) {
         time(out, measured.map(|m| m.latency_ms));
     }
     let trials = measured.map(|m| m.trials);
@@ -139,13 +137,13 @@ fn row(out: &mut String, data: &ReportData, device: &Device, candidate: &Candida
         let links = ties.as_links(data, device, &candidate.id);
         put!(out, r#"<td data-sort="{}" class="tied-with">{links}</td>"#, ties.with(&candidate.id).len());
     }
-    if columns.energy {
+    if columns.has(ENERGY) {
         let energy = measured.and_then(|m| m.joules_per_token).filter(|e| e.is_finite());
         cell(out, energy, &energy.map_or(NONE.to_owned(), |e| format!("{} J", number(e))));
     }
     size(out, measured.map(|m| m.peak_rss_bytes));
     sizes(out, data, candidate);
-    if columns.heads {
+    if columns.has(HEADS) {
         let size = candidate.head_size;
         cell(out, size.map(f64::from), &size.map_or(NONE.to_owned(), |size| size.to_string()));
     }

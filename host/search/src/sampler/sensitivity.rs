@@ -92,7 +92,9 @@ impl<'a> Parts<'a> {
         let prior = vec![mean; KINDS * self.space.layers() as usize];
         let error = |look: &Look| ERROR.0 * look.loss + ERROR.1;
         let mut light = fit(&prior, WIDE, looks, error);
-        light.iter_mut().for_each(|cost| *cost = cost.max(LEAST * mean));
+        for cost in &mut light {
+            *cost = cost.max(LEAST * mean);
+        }
 
         let near = |look: &Look| (-((look.removed - removed) / REACH).powi(2)).exp();
         let weight = |look: &Look| near(look) / error(look).powi(2);
