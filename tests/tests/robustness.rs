@@ -149,7 +149,10 @@ fn one_process_works_on_a_study_at_a_time() {
     let _turn = measuring();
     let mut first = search(&home, &study, 1);
     measuring_worker(&home, &study);
+    // It is not done before the second one has come, however long that takes.
+    first.signal(libc::SIGSTOP);
     home.host("search --study").arg(&study).run().fails_unhinted(40).says(&["in use"]);
+    first.signal(libc::SIGCONT);
     // Reading disturbs nobody.
     home.host("front").arg(&study).run().ok();
     let last = first.json_line();

@@ -4,7 +4,11 @@ use edgewise_tasks::{Options, Plan, Table, Task};
 use parquet::{
     basic::{Compression, ZstdLevel},
     data_type::{ByteArray, ByteArrayType, Int64Type},
-    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    file::{
+        properties::WriterProperties,
+        reader::{FileReader, SerializedFileReader},
+        writer::SerializedFileWriter,
+    },
     schema::parser::parse_message_type,
 };
 use proptest::prelude::*;
@@ -119,6 +123,26 @@ fn a_file_without_its_end_is_told() {
     assert!(error.hint().unwrap().contains("fetched again"));
     fs::write(&path, "PAR1").unwrap();
     assert!(Table::open(&path).unwrap_err().to_string().contains("cut.parquet` is"));
+}
+
+/// A page of 2 GiB in a file of 2 KB: the memory for it is never set aside.
+#[test]
+fn a_page_that_asks_for_too_much_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.parquet");
+    write(&path, Compression::SNAPPY);
+    let mut bytes = fs::read(&path).unwrap();
+    let reader = SerializedFileReader::new(fs::File::open(&path).unwrap()).unwrap();
+    let (start, _) = reader.metadata().row_group(1).column(2).byte_range();
+    // The first fields of a header: its type, then the size unpacked and the size packed, here i32::MAX and 0.
+    let header = [0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 0, 0];
+    bytes[start as usize..][..header.len()].copy_from_slice(&header);
+    fs::write(&path, &bytes).unwrap();
+    let error = Table::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("large.parquet` is no Parquet file that can be read") && error.contains("one of them 2047"),
+        "{error}"
+    );
 }
 
 proptest! {

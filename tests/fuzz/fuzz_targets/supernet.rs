@@ -25,6 +25,7 @@ fuzz_target!(
             heads: None,
             tokens: 100,
         };
+        let trained = vec![model.full()];
         let file = SuperNetworkFile {
             schema: SUPERNET_SCHEMA.into(),
             source: Source { name: "tiny".into(), sha256: "0".repeat(64) },
@@ -40,6 +41,7 @@ fuzz_target!(
                 data_sha256: "3".repeat(64),
                 steps: 30,
                 tokens: 7680,
+                trained,
             }),
         };
         let seeds = [serde_json::to_vec(&file).expect("it has no map")];

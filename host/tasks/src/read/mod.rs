@@ -2,6 +2,7 @@
 
 mod guard;
 mod json;
+mod pages;
 mod parquet;
 mod source;
 

@@ -1,8 +1,9 @@
 //! Parquet, as the Hugging Face hub keeps data sets.
 //!
-//! The library reads well-formed files well, but unwraps what a damaged one says in places: see [`super::guard`].
+//! The library reads well-formed files well, but unwraps what a damaged one says in places, and sets aside what memory it asks
+//! for: see [`super::guard`] and [`super::pages`].
 
-use super::{guard::guarded, source::MOST_ROWS};
+use super::{guard::guarded, pages, source::MOST_ROWS};
 use crate::Error;
 use ::parquet::{
     errors::ParquetError,
@@ -23,7 +24,9 @@ pub(super) fn rows(file: File, path: &Path) -> Result<Vec<Map<String, Value>>, E
 
 /// `None` if there are too many.
 fn read(file: File) -> Result<Option<Vec<Map<String, Value>>>, ParquetError> {
+    let pages = file.try_clone()?;
     let reader = SerializedFileReader::new(file)?;
+    pages::check(pages, reader.metadata(), pages::MOST)?;
     let mut out = Vec::new();
     for row in reader.get_row_iter(None)? {
         if out.len() == MOST_ROWS {
