@@ -29,7 +29,7 @@ const TRIES: u32 = 24;
 
 /// A search whose values are quality (a perplexity) and size, and whose looks are many: a hundred and more.
 ///
-/// Probes cut one part of one layer each. A [model](super::sensitivity) of what parts cost then proposes for a size the network
+/// Probes cut one part of one layer each. A model (`sensitivity`) of what parts cost then proposes for a size the network
 /// that should lose least, learns from what it lost, and proposes again. With few looks, and in spaces whose layers are all
 /// alike, this is [`DiagonalLocal`].
 pub struct Guided {
