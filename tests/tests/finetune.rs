@@ -86,8 +86,7 @@ fn what_a_search_found_is_trained_and_looked_at_first() {
     let sizes: Vec<u64> = found.iter().map(|sub| list(sub, "/mlp").iter().map(|m| m.as_u64().unwrap()).sum()).collect();
     assert!(found.len() >= 2 && sizes.first() < sizes.last(), "the front, from the smallest on: {found:?}");
 
-    // With as many looks as networks were trained, nothing else can be found.
-    // Its own sampler and seed would find others.
+    // With as many looks as networks were trained, nothing else can be found, though the sampler would propose others.
     let looks = format!("--sampler random --seed 9 --explore {} --model {}", found.len(), tuned.display());
     let after = search("after.study", &looks);
     assert!(found.contains(&list(&after, "/candidates")[1]["config"]), "{after}");

@@ -52,8 +52,8 @@ impl<'a> Columns<'a> {
             (ENERGY, candidates.iter().any(|c| c.on(&device.name).is_some_and(|m| m.joules_per_token.is_some()))),
             (HEADS, candidates.iter().any(|c| c.head_size.is_some())),
         ];
-        let silent = |name: &str| says.iter().any(|(column, says)| *column == name && !says);
-        let shown = HEADINGS.into_iter().map(|(name, _)| name).filter(|name| !silent(name)).collect();
+        let names = HEADINGS.into_iter().map(|(name, _)| name);
+        let shown = names.filter(|name| says.iter().all(|(column, says)| column != name || *says)).collect();
         Self { shown, ties: Some(ties).filter(|ties| !ties.is_empty()) }
     }
 
