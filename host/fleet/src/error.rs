@@ -447,6 +447,9 @@ impl Error {
     /// What a person can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::UnknownDevice { name, .. } if name.contains('@') => {
+                format!("that is an address; give it a name: host device add NAME --target TARGET --address {name}")
+            }
             Self::UnknownDevice { name, .. } => {
                 format!("register it: host device add {name} --target TARGET --address USER@HOST")
             }
@@ -491,8 +494,8 @@ impl Error {
                 format!("put a build for {triple} there: scripts/build-agents {triple}; or mend `agent` in devices.toml")
             }
             Self::BuildChanged { .. } => {
-                "make it anew: scripts/build-agents; a build of your own goes in another folder, named with \
-                                          `agent` in devices.toml"
+                "make it anew: scripts/build-agents; a build of your own goes in another folder, named with `agent` in \
+                 devices.toml"
                     .into()
             }
             Self::Manifest { .. } => "make it anew: scripts/build-agents; without it the builds are used unchecked".into(),

@@ -77,6 +77,10 @@ fn patterns_and_groups_select_in_order_and_once() {
     assert!(select(&[], &[]).unwrap().is_empty());
     let error = select(&["pi-5", "nano*"], &[]).unwrap_err();
     assert_eq!(error.to_string(), "no device matches `nano*` (known: local, jetson, pi-4, pi-5)");
+    let hint = |name: &str| select(&[name], &[]).unwrap_err().hint().unwrap();
+    assert_eq!(hint("nano"), "register it: host device add nano --target TARGET --address USER@HOST");
+    let address = "that is an address; give it a name: host device add NAME --target TARGET --address pi@nano";
+    assert_eq!(hint("pi@nano"), address);
     assert!(matches!(select(&["nano"], &[]), Err(Error::UnknownDevice { .. })));
     let error = select(&[], &["attic"]).unwrap_err();
     assert_eq!(error.to_string(), "no device is in group `attic` (known: gpu, lab)");
