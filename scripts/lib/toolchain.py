@@ -31,8 +31,11 @@ def zig_targets(triples):
 
 
 def own_startup(triple):
-    """A standard library from its sources comes without the C library's startup files: zig has them."""
-    return ["-Clink-self-contained=no"] if is_static(triple) else []
+    """A standard library from its sources comes without the C library's startup files: zig has them.
+
+    zig links static programs for a fixed address, so code and tables need not be made for any other.
+    """
+    return ["-Clink-self-contained=no", "-Crelocation-model=static"] if is_static(triple) else []
 
 
 def output(*command, environment=None):
