@@ -6,6 +6,7 @@
 
 mod context;
 mod heads;
+mod magnitude;
 
 pub use context::Context;
 use heads::Heads;
@@ -199,7 +200,11 @@ impl Network {
                 let kv = sizes.kv_groups[l] as usize * head;
                 let (q, m) = (kv * config.heads_per_group(), sizes.mlp[l] as usize);
                 let attention = |i: usize, shape| linear(l, names::ATTENTION[i], shape, config.attention_bias);
-                let mlp = |i: usize, shape| linear(l, names::MLP[i], shape, config.mlp_bias);
+                let mlp = |i: usize, shape| -> Result<Linear, Error> {
+                    let Linear { weight, bias, .. } = linear(l, names::MLP[i], shape, config.mlp_bias)?;
+                    // Those of the attention are cut by heads, which is cheap in rows alone.
+                    Ok(Linear::new(load::by_columns(&weight)?, bias))
+                };
                 Ok(Layer {
                     input_norm: norm(l, 0)?,
                     mlp_norm: norm(l, 1)?,
@@ -324,6 +329,12 @@ impl Network {
         Ok(matmul(hidden, &Part::First(hidden.dim(D::Minus1)?).of(&matrix, 1)?)?)
     }
 
+    /// Likewise without a gradient, in single precision in the processor's memory: `out` gets them row after row, for what it held.
+    pub(crate) fn logits_into(&self, hidden: &Tensor, out: &mut Vec<f32>) -> Result<(), Error> {
+        let matrix = self.output.as_ref().unwrap_or(&self.embedding).detach();
+        Ok(ops::frozen_matmul_into(hidden, &Part::First(hidden.dim(D::Minus1)?).of(&matrix, 1)?, out)?)
+    }
+
     /// Turned queries, turned keys, and values of `x [tokens, width]`, each `[heads or groups, tokens, head size]`.
     fn attention_inputs(
         &self,
@@ -348,12 +359,28 @@ impl Network {
     }
 }
 
+/// Tokens whose scores exist at one time where no gradient is wanted: of the square of a long text nearly half is masked, and
+/// what is not computed is not looked at either.
+const QUERIES: usize = 128;
+
 /// Causal attention up to the output projection, from queries `[heads, tokens, size]`, keys and values `[groups, tokens, size]` to
 /// `[tokens, heads * size]`.
 fn mix_values(query: &Tensor, key: &Tensor, value: &Tensor, scale: f64) -> candle_core::Result<Tensor> {
     let ((heads, tokens, size), groups) = (query.dims3()?, key.dim(0)?);
-    // The query heads of a group are rows of one matrix; keys and values are not repeated.
-    let query = query.reshape((groups, heads / groups * tokens, size))?;
-    let shares = ops::causal_softmax(&query.matmul(&key.t()?)?, scale)?;
-    shares.matmul(value)?.reshape((heads, tokens, size))?.transpose(0, 1)?.reshape((tokens, heads * size))
+    let part = |first: usize, rows: usize| {
+        // The query heads of a group are rows of one matrix; keys and values are not repeated.
+        let (seen, stacked) = (first + rows, (groups, heads / groups * rows, size));
+        let query = query.narrow(1, first, rows)?.contiguous()?.reshape(stacked)?;
+        let scores = query.matmul(&key.narrow(1, 0, seen)?.t()?)?;
+        ops::causal_softmax(&scores, rows, scale)?.matmul(&value.narrow(1, 0, seen)?)?.reshape((heads, rows, size))
+    };
+    // Elsewhere fewer and larger products are worth more.
+    let mixed = if tokens > QUERIES && !query.track_op() && query.device().is_cpu() {
+        let starts = (0..tokens).step_by(QUERIES);
+        let parts = starts.map(|first| part(first, QUERIES.min(tokens - first))).collect::<candle_core::Result<Vec<_>>>()?;
+        Tensor::cat(&parts, 1)?
+    } else {
+        part(0, tokens)?
+    };
+    mixed.transpose(0, 1)?.reshape((tokens, heads * size))
 }

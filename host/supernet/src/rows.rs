@@ -1,11 +1,21 @@
 //! Logits row by row: they exist for a block of rows at a time, and each row is looked at once.
 
 use crate::{Error, Network};
-use candle_core::{DType, Device, Storage, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
+use std::cell::Cell;
 
-/// Rows of logits that exist at one time.
-const ROWS: usize = 128;
+/// Bytes of logits that exist at one time. The matrix that makes them is gone through once for each block of them: few blocks are
+/// worth more than a small one.
+const BYTES: usize = 128 << 20;
+/// Rows of a block, however long they are.
+const LEAST_ROWS: usize = 16;
+
+thread_local! {
+    /// Where a thread had its last logits, and those beside them: memory that is new has to be cleared by the system first, which
+    /// takes a twentieth of an evaluation.
+    static BUFFERS: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
+}
 
 /// What `of` makes of each row of logits, given its number and its values. Results come in the order of the rows, whatever
 /// threads made them.
@@ -25,33 +35,25 @@ pub(crate) fn map_row_pairs<T: Send>(
     of: impl Fn(usize, &[f32], &[f32]) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
     let (count, vocabulary) = (hidden.dim(0)?, network.config().vocab_size);
+    let most = (BYTES / (vocabulary * size_of::<f32>())).max(LEAST_ROWS);
+    let [mut logits, mut beside] = BUFFERS.take();
     let mut out = Vec::with_capacity(count);
-    for first in (0..count).step_by(ROWS) {
-        let rows = ROWS.min(count - first);
-        // On the processor in single precision, wherever and however the network computes.
-        let block = |of: &Tensor| -> Result<Tensor, Error> {
-            let logits = network.logits(&of.narrow(0, first, rows)?)?;
-            Ok(logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?)
+    for first in (0..count).step_by(most) {
+        let rows = most.min(count - first);
+        network.logits_into(&hidden.narrow(0, first, rows)?, &mut logits)?;
+        let others = match other {
+            None => &logits,
+            Some(other) => {
+                network.logits_into(&other.narrow(0, first, rows)?, &mut beside)?;
+                &beside
+            }
         };
-        let logits = block(hidden)?;
-        let beside = other.map(block).transpose()?;
-        let (storage, _) = logits.storage_and_layout();
-        let held = beside.as_ref().map(Tensor::storage_and_layout);
-        let values = numbers(&storage)?;
-        let others = held.as_ref().map_or(Ok(values), |(storage, _)| numbers(storage))?;
-        let pairs = values.par_chunks_exact(vocabulary).zip(others.par_chunks_exact(vocabulary)).enumerate();
+        let pairs = logits.par_chunks_exact(vocabulary).zip(others.par_chunks_exact(vocabulary)).enumerate();
         let made: Vec<T> = pairs.map(|(row, (values, others))| of(first + row, values, others)).collect();
         out.extend(made);
     }
+    BUFFERS.set([logits, beside]);
     Ok(out)
-}
-
-/// All numbers of a tensor that was just made, and so lies in its storage from the beginning without gaps.
-fn numbers(storage: &Storage) -> Result<&[f32], Error> {
-    match storage {
-        Storage::Cpu(cpu) => Ok(cpu.as_slice::<f32>()?),
-        _ => Err(Error::Logits),
-    }
 }
 
 /// Mean, and sample standard deviation over the square root of the number; no error of a single value.

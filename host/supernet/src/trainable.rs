@@ -137,7 +137,8 @@ impl Network {
         }
         let mut variables = Vec::new();
         self.for_each_tensor(&mut |name, tensor| {
-            let var = Var::from_tensor(tensor)?;
+            // A variable can only be set where it lies row after row.
+            let var = Var::from_tensor(&tensor.contiguous()?)?;
             *tensor = var.as_tensor().clone();
             variables.push((name, var));
             Ok(())

@@ -112,6 +112,37 @@ fn checkpoint_super_network_and_artifact_agree_for_every_variant() {
     }
 }
 
+/// Sums of absolute weights: of everything what is in the file, of a cut what is in its artifact.
+#[test]
+fn a_magnitude_is_that_of_what_is_kept() {
+    for config in variants() {
+        let folder = tempfile::tempdir().unwrap();
+        let in_file = std::cell::Cell::new(0.0);
+        write(folder.path(), &config, |_, _, values| {
+            in_file.set(in_file.get() + values.iter().map(|v| f64::from(v.abs())).sum::<f64>());
+        });
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let supernet = prepared_by(HEADS, &checkpoint, folder.path());
+        let (network, full) = (supernet.network(64).unwrap(), supernet.full());
+        let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected} {config:?}");
+        close(network.weight_magnitude(&full).unwrap(), in_file.get());
+        let layers = SubNetwork {
+            layers: vec![0, 2, 3],
+            kv_groups: vec![1; 3],
+            mlp: vec![64, 80, 33],
+            width: 32,
+            pairs: supernet.pairs(4).unwrap(),
+        };
+        for sub in [SubNetwork { pairs: None, ..layers.clone() }, layers] {
+            let artifact = supernet.artifacts().write(&sub, &folder.path().join("artifact")).unwrap();
+            let (of_artifact, whole, _) = open_artifact(&artifact, 64).unwrap();
+            let kept = network.weight_magnitude(&sub).unwrap();
+            close(kept, of_artifact.weight_magnitude(&whole).unwrap());
+            assert!(kept < 0.7 * in_file.get());
+        }
+    }
+}
+
 /// With heads that can be cut.
 const HEADS: Method = Method { parts: Ranking::Contribution, layers: LayerRanking::Block, heads: true };
 

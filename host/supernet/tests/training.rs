@@ -108,6 +108,25 @@ fn evaluation_records_nothing() {
     }
 }
 
+/// What is evaluated in blocks of queries is what is trained as a whole.
+#[test]
+fn a_long_text_is_the_same_in_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tiny_config();
+    write_checkpoint(folder.path(), &config, 11).unwrap();
+    let mut network = Network::load(&config, &MappedWeights::open(folder.path()).unwrap(), 256).unwrap();
+    network.make_trainable(&Trainable::Lora(lora()), 3).unwrap();
+    disturb(&network, 0.1);
+    for (sub, length) in [(config.full(), 256), (tiny_sub_network(), 129), (tiny_narrow_heads(), 200)] {
+        let tokens: Vec<u32> = (0..length).map(|i| (mix(5, i) % 97) as u32).collect();
+        let blocks = values(&network.hidden(&sub, &tokens, None).unwrap());
+        let whole = values(&network.hidden_in_training(&sub, &tokens, 9).unwrap());
+        let gap = blocks.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(gap < 1e-5, "{gap} at {length} tokens");
+        assert!(blocks.iter().any(|v| v.abs() > 0.1) && blocks.len() == whole.len());
+    }
+}
+
 #[test]
 fn a_context_sees_adapters_whatever_heads_are_kept() {
     let config = ModelConfig { attention_bias: true, ..tiny_config() };

@@ -4,11 +4,12 @@
 
 use super::{
     Dropout,
+    product::{Matrix, product_into},
     rows::{Elements, fused},
 };
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, backend::BackendStorage,
-    bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp3, DType, Device, Layout, MetalStorage, Result, Shape, Storage, Tensor,
+    backend::BackendStorage, bail,
 };
 use rayon::prelude::*;
 
@@ -18,6 +19,22 @@ use rayon::prelude::*;
 /// Shapes that do not fit, and candle's.
 pub fn frozen_matmul(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     x.apply_op1(Frozen { weight: weight.detach() })
+}
+
+/// [`frozen_matmul`] of values alone, into memory of the caller's: `out` gets `[rows, out]`, row after row, for what it held.
+///
+/// # Errors
+/// Shapes that do not fit, and candle's.
+pub(crate) fn frozen_matmul_into(x: &Tensor, weight: &Tensor, out: &mut Vec<f32>) -> Result<()> {
+    if !fused(&[x, weight]) {
+        *out = frozen_matmul(&x.detach(), weight)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        return Ok(());
+    }
+    let ((x, of_x), (weight, of_weight)) = (x.storage_and_layout(), weight.storage_and_layout());
+    match (&*x, &*weight) {
+        (Storage::Cpu(x), Storage::Cpu(weight)) => product_into(&Matrix::new(x, of_x)?, &Matrix::new(weight, of_weight)?, out),
+        _ => bail!("input and weight are on different devices"),
+    }
 }
 
 /// `x Wᵀ + scale * dropout(x) Aᵀ Bᵀ`: a frozen `weight [out, in]` with an adapter `a [rank, in]`, `b [out, rank]`. All three
@@ -71,6 +88,14 @@ fn product<S: BackendStorage>(x: &S, lx: &Layout, w: &S, lw: &Layout) -> Result<
     Ok((x.matmul(w, (1, rows, out, inner), lx, &lw.transpose(0, 1)?)?, (rows, out).into()))
 }
 
+/// On the processor, where single precision has a way of its own.
+fn cpu_product(x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+    let (CpuStorage::F32(_), CpuStorage::F32(_)) = (x, w) else { return product(x, lx, w, lw) };
+    let mut out = Vec::new();
+    product_into(&Matrix::new(x, lx)?, &Matrix::new(w, lw)?, &mut out)?;
+    Ok((CpuStorage::F32(out), (lx.shape().dims2()?.0, lw.shape().dims2()?.0).into()))
+}
+
 struct Frozen {
     weight: Tensor,
 }
@@ -83,7 +108,7 @@ impl CustomOp1 for Frozen {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (storage, of_weight) = self.weight.storage_and_layout();
         let Storage::Cpu(weight) = &*storage else { bail!("input and weight are on different devices") };
-        product(x, layout, weight, of_weight)
+        cpu_product(x, layout, weight, of_weight)
     }
 
     fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
@@ -99,7 +124,7 @@ impl CustomOp1 for Frozen {
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        grad.matmul(&self.weight).map(Some)
+        frozen_matmul(grad, &self.weight.t()?).map(Some)
     }
 }
 
@@ -125,18 +150,18 @@ impl CustomOp3 for Adapted {
     ) -> Result<(CpuStorage, Shape)> {
         let (storage, of_weight) = self.weight.storage_and_layout();
         let Storage::Cpu(weight) = &*storage else { bail!("input and weight are on different devices") };
-        let (CpuStorage::F32(mut out), shape) = product(x, lx, weight, of_weight)? else {
+        let (CpuStorage::F32(mut out), shape) = cpu_product(x, lx, weight, of_weight)? else {
             bail!("single-precision numbers were expected")
         };
         let (inner, inner_shape) = match self.dropout {
-            None => product(x, lx, a, la)?,
+            None => cpu_product(x, lx, a, la)?,
             Some(dropout) => {
                 let mut dropped = super::rows::elements(x, lx)?.to_vec();
                 dropout.mask(&mut dropped);
-                product(&CpuStorage::F32(dropped), &Layout::contiguous(lx.shape()), a, la)?
+                cpu_product(&CpuStorage::F32(dropped), &Layout::contiguous(lx.shape()), a, la)?
             }
         };
-        let (added, added_shape) = product(&inner, &Layout::contiguous(inner_shape), b, lb)?;
+        let (added, added_shape) = cpu_product(&inner, &Layout::contiguous(inner_shape), b, lb)?;
         if added_shape.dims() != shape.dims() {
             bail!("an adapter that gives {added_shape:?} was put beside a projection that gives {shape:?}");
         }
@@ -174,15 +199,13 @@ impl CustomOp3 for Adapted {
             None => through,
             Some(dropout) => dropout.apply(&through)?,
         };
-        let straight = grad.matmul(&self.weight)?;
-        let dx = {
-            let (straight, through) = (Elements::of(&straight)?, Elements::of(&through)?);
-            let mut sum = straight.to_vec();
-            sum.par_chunks_mut(1 << 14).zip(through.par_chunks(1 << 14)).for_each(|(sum, more)| {
-                sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-            });
-            sum
-        };
+        let mut dx = Vec::new();
+        frozen_matmul_into(grad, &self.weight.t()?, &mut dx)?;
+        let through = Elements::of(&through)?;
+        dx.par_chunks_mut(1 << 14).zip(through.par_chunks(1 << 14)).for_each(|(dx, more)| {
+            dx.iter_mut().zip(more).for_each(|(dx, more)| *dx += more);
+        });
+        drop(through);
         Ok((Some(Tensor::from_vec(dx, input.shape(), input.device())?), Some(da), Some(db)))
     }
 }

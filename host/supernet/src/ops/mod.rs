@@ -15,6 +15,7 @@ mod gate;
 mod linear;
 mod losses;
 mod norm;
+mod product;
 mod rope;
 mod rows;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use attention::causal_softmax;
 pub(crate) use dropout::uniform;
 pub use dropout::{Dropout, mix};
 pub use gate::swiglu;
+pub(crate) use linear::frozen_matmul_into;
 pub use linear::{adapted_matmul, frozen_matmul};
 pub(crate) use losses::log_sum_exp;
 pub use losses::{Divergence, cross_entropy, divergence};

@@ -1,7 +1,7 @@
 //! Each operation against candle's primitives, and each gradient against central finite differences.
 
-use super::{attention, linear, losses, *};
-use candle_core::{D, DType, Device, Result, Tensor, Var};
+use super::{attention, linear, losses, product::Matrix, *};
+use candle_core::{CpuStorage, D, DType, Device, Layout, Result, Tensor, Var};
 
 /// Values from -1.5 to 1.5, no two alike.
 fn random(seed: u64, shape: &[usize]) -> Tensor {
@@ -105,13 +105,19 @@ fn rope_turns() {
 fn causal_softmax_sees_what_came_before() {
     // The rows of two heads stand under each other.
     let scores = random(5, &[2, 14, 7]);
-    agree("two groups", &[scores], &|t| causal_softmax(&t[0], 0.7), &|t| attention::primitive(&t[0], 7, 0.7));
-    let shares = causal_softmax(&random(6, &[4, 4]), 1.0).unwrap().to_vec2::<f32>().unwrap();
+    agree("two groups", &[scores], &|t| causal_softmax(&t[0], 7, 0.7), &|t| attention::primitive(&t[0], 7, 0.7));
+    let last = random(15, &[2, 6, 7]);
+    agree("the last three", &[last], &|t| causal_softmax(&t[0], 3, 0.7), &|t| attention::primitive(&t[0], 3, 0.7));
+    let shares = causal_softmax(&random(6, &[2, 4]), 2, 1.0).unwrap().to_vec2::<f32>().unwrap();
+    assert!(shares[0][3].to_bits() == 0 && shares[0][2] > 0.0 && shares[1][3] > 0.0, "{shares:?}");
+    let shares = causal_softmax(&random(6, &[4, 4]), 4, 1.0).unwrap().to_vec2::<f32>().unwrap();
     for (row, shares) in shares.iter().enumerate() {
         assert!(shares[row + 1..].iter().all(|v| v.to_bits() == 0), "{shares:?}");
         assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{shares:?}");
     }
-    assert!(causal_softmax(&random(6, &[5, 4]), 1.0).is_err());
+    for (rows, of) in [(4, 5), (5, 5), (0, 4)] {
+        assert!(causal_softmax(&random(6, &[of, 4]), rows, 1.0).is_err());
+    }
 }
 
 #[test]
@@ -129,6 +135,38 @@ fn a_frozen_projection_passes_the_gradient_on_and_keeps_none() {
     let grads = frozen_matmul(&x, &w).unwrap().sum_all().unwrap().backward().unwrap();
     assert!(grads.get(&x).is_some() && grads.get(&w).is_none());
     assert!(frozen_matmul(&x, &random(1, &[5, 7])).is_err());
+}
+
+#[test]
+fn a_product_is_candles_to_the_bit_whatever_the_memory_held() {
+    let (x, w) = (random(16, &[70, 90]), random(17, &[200, 90]));
+    let corner = |t: &Tensor, rows| t.narrow(0, 1, rows).unwrap().narrow(1, 5, 80).unwrap();
+    let (columns, turned) = (random(18, &[90, 40]), random(19, &[80, 3]));
+    let pairs = [
+        (x.clone(), w.clone()),
+        (corner(&x, 33), corner(&w, 150)),
+        (x.narrow(0, 2, 1).unwrap(), columns.t().unwrap()),
+        (turned.t().unwrap(), corner(&w, 17)),
+    ];
+    let mut out = vec![f32::NAN; 50];
+    for (x, w) in pairs {
+        frozen_matmul_into(&x, &w, &mut out).unwrap();
+        let expected = x.matmul(&w.t().unwrap()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(out.len(), expected.len());
+        assert!(out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?} {:?}", x.layout(), w.layout());
+    }
+    assert!(frozen_matmul_into(&x, &columns, &mut out).is_err());
+    assert!(frozen_matmul_into(&x, &random(20, &[90]), &mut out).is_err());
+}
+
+#[test]
+fn a_matrix_that_is_larger_than_its_storage_is_none() {
+    let storage = CpuStorage::F32(vec![0.0; 12]);
+    let of = |rows: usize, columns: usize, stride: [usize; 2], offset| {
+        Matrix::new(&storage, &Layout::new((rows, columns).into(), stride.to_vec(), offset)).is_ok()
+    };
+    assert!(of(3, 4, [4, 1], 0) && of(4, 3, [1, 4], 0) && of(2, 4, [4, 1], 4) && of(0, 4, [4, 1], 12));
+    assert!(!of(3, 4, [4, 1], 1) && !of(4, 4, [4, 1], 0) && !of(2, 2, [usize::MAX, 1], 0) && !of(1, 1, [1, 1], 12));
 }
 
 #[test]
