@@ -157,6 +157,7 @@ fn every_kind_of_training_runs() {
         ("answers", "--loss-on answer --distill js"),
         ("full", "--full --distill reverse-kl --accumulate 2"),
         ("grid", "--grid 3 --draws 1 --distill symmetric-kl"),
+        ("magnitude", "--grid 3 --grid-by magnitude --draws 1"),
         ("alone", "--distill none --lora-targets q,v --lora-rank 4 --space uniform --draws 3"),
         ("timed", "--minutes 0.02 --draws 0"),
     ] {
@@ -166,6 +167,7 @@ fn every_kind_of_training_runs() {
         let found = call.arg("--data").arg(&alpaca).arg("--data").arg(&commonsense).run().checked().json();
         assert!(name == "timed" || count(&found, "/steps") == 2, "{name}: {found}");
         assert_eq!(list(&found, "/curve").len(), 2, "{name}: {found}");
+        assert_eq!(found["settings"].get("grid_by").is_some(), name == "magnitude", "{name}: {found}");
         home.host("evaluate --window 32 --windows 1").arg(&output).run().ok();
     }
 }
@@ -193,6 +195,7 @@ fn what_cannot_be_trained_is_said() {
     refused("--ce-weight 0 --distill-weight 0", 2, &["weights"]);
     refused("--lr 0", 2, &["learning rate"]);
     refused("--resume", 2, &["no checkpoint"]);
+    finetune(&home, &model, &output, quick).words("--grid-by magnitude").run().fails_unhinted(2).says(&["--grid"]);
     refused("--precision bf16", 2, &["single precision"]);
     finetune(&home, &model, &output, quick).words("--space wide").run().fails_unhinted(2).says(&["unknown space `wide`"]);
     finetune(&home, &model, &output, quick).words("--lora-targets q,x").run().fails_unhinted(2).says(&["unknown projection `x`"]);

@@ -5,15 +5,39 @@ use edgewise_onnx::SubNetwork;
 use edgewise_supernet::{Evaluation, Network, evaluate, ops::mix};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Of each bin the sub-network with the lowest perplexity; a bin without candidates, or whose candidates' numbers overflow, has
-/// none. `progress` is told how many evaluations are done. `None` if it was cancelled.
+/// What makes a sub-network the best of its size.
+#[derive(Debug, Clone, Copy)]
+pub enum Criterion<'a> {
+    /// The lowest perplexity on this text.
+    Perplexity(&'a Evaluation),
+    /// The largest sum of absolute weights: no text is looked at, and nothing is computed with the network.
+    Magnitude,
+}
+
+impl Criterion<'_> {
+    /// The lower the better; `None` for a sub-network that cannot be the best.
+    fn cost(self, network: &Network, sub: &SubNetwork) -> Result<Option<f64>, Error> {
+        match self {
+            Self::Magnitude => Ok(Some(-network.weight_magnitude(sub)?)),
+            Self::Perplexity(on) => match evaluate(network, sub, on) {
+                Ok(quality) => Ok(Some(quality.nll)),
+                // Cut too deep, a network may overflow.
+                Err(edgewise_supernet::Error::Logits) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// Of each bin the best sub-network; a bin without candidates, or whose candidates' numbers overflow, has none. `progress` is
+/// told how many candidates are done. `None` if it was cancelled.
 ///
 /// # Errors
 /// The network's.
 pub fn calibrate(
     network: &Network,
     bins: &[Vec<SubNetwork>],
-    on: &Evaluation,
+    criterion: Criterion<'_>,
     progress: &mut dyn FnMut(usize),
     cancel: &AtomicBool,
 ) -> Result<Option<Vec<SubNetwork>>, Error> {
@@ -24,11 +48,10 @@ pub fn calibrate(
             if cancel.load(Ordering::SeqCst) {
                 return Ok(None);
             }
-            match evaluate(network, sub, on) {
-                Ok(quality) if best.is_none_or(|(nll, _)| quality.nll < nll) => best = Some((quality.nll, sub)),
-                // Cut too deep, a network may overflow: it is not the best one.
-                Ok(_) | Err(edgewise_supernet::Error::Logits) => {}
-                Err(error) => return Err(error.into()),
+            if let Some(cost) = criterion.cost(network, sub)?
+                && best.is_none_or(|(least, _)| cost < least)
+            {
+                best = Some((cost, sub));
             }
             done += 1;
             progress(done);

@@ -26,7 +26,7 @@ pub use config::{Budget, Distillation, LossOn, Settings};
 pub use corpus::{Corpus, Example};
 pub use data::{Document, read_documents};
 pub use error::Error;
-pub use grid::{calibrate, draw_from};
+pub use grid::{Criterion, calibrate, draw_from};
 pub use log::{Look, looks};
 pub use sandwich::Sandwich;
 pub use schedule::Schedule;

@@ -1,14 +1,14 @@
 //! Whole trainings of a tiny network: they learn, resume bit for bit, and say what is wrong.
 
 use edgewise_finetune::{
-    Budget, Corpus, Distillation, Document, Error, Event, LossOn, Outcome, Run, Sandwich, Schedule, Settings, Size, Validation,
-    looks, newest, train,
+    Budget, Corpus, Criterion, Distillation, Document, Error, Event, LossOn, Outcome, Run, Sandwich, Schedule, Settings, Size,
+    Validation, calibrate, looks, newest, train,
 };
 use edgewise_onnx::{
     MappedWeights, ModelConfig, SubNetwork,
     testing::{tiny_config, write_checkpoint},
 };
-use edgewise_supernet::{Evaluation, Lora, Network, Projection, Text, Tokenizer, Trainable, Windows, ops::Divergence};
+use edgewise_supernet::{Evaluation, Lora, Network, Projection, Text, Tokenizer, Trainable, Windows, evaluate, ops::Divergence};
 use serde_json::{Value, json};
 use std::{
     path::Path,
@@ -197,4 +197,33 @@ fn a_training_that_diverges_says_when_and_keeps_its_checkpoint() {
     assert!(matches!(error, Error::NotFinite { step: 2.., .. } | Error::BrokenGradient { .. }), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("--lr")));
     assert!(kept.is_dir());
+}
+
+#[test]
+fn a_grid_keeps_the_best_of_each_size() {
+    let network = network(&tiny_config(), &lora());
+    let corpus = Corpus::new(&documents(), &letters(), network.config(), 32, LossOn::All, 1).unwrap();
+    let text = Text { sha256: String::new(), tokens: corpus.first(128).to_vec() };
+    let on = Evaluation { text, windows: Windows { length: 64, count: 2 } };
+    let of = |layers: [u32; 2]| SubNetwork { layers: layers.to_vec(), ..smallest() };
+    let pairs = [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]];
+    let bins = [pairs.map(of).to_vec(), Vec::new(), vec![of([0, 3])]];
+    let grid = |criterion: Criterion<'_>| {
+        let mut steps = Vec::new();
+        let found =
+            calibrate(&network, &bins, criterion, &mut |done| steps.push(done), &AtomicBool::new(false)).unwrap().unwrap();
+        assert_eq!(steps, (1..=7).collect::<Vec<_>>());
+        assert_eq!((found.len(), &found[1]), (2, &of([0, 3])));
+        found[0].clone()
+    };
+    let perplexity = |sub: &SubNetwork| evaluate(&network, sub, &on).unwrap().nll;
+    let magnitude = |sub: &SubNetwork| network.weight_magnitude(sub).unwrap();
+    let ordered = |cost: &dyn Fn(&SubNetwork) -> f64| {
+        let mut all = bins[0].clone();
+        all.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
+        all
+    };
+    assert_eq!(grid(Criterion::Perplexity(&on)), ordered(&perplexity)[0]);
+    assert_eq!(grid(Criterion::Magnitude), *ordered(&magnitude).last().unwrap());
+    assert!(calibrate(&network, &bins, Criterion::Magnitude, &mut |_| {}, &AtomicBool::new(true)).unwrap().is_none());
 }

@@ -29,6 +29,15 @@ pub(super) enum Distill {
     None,
 }
 
+/// What a calibrated grid keeps of each size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum GridBy {
+    /// The lowest perplexity on the data.
+    Perplexity,
+    /// The largest sum of absolute weights; takes no time.
+    Magnitude,
+}
+
 /// Which tokens of an instruction count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Counted {
@@ -90,6 +99,9 @@ pub(crate) struct Args {
     /// Draw them from a calibrated grid of this many sizes, for each the best of a few; 0 draws from the space
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sub-networks")]
     pub(super) grid: usize,
+    /// What makes one the best of its size in a calibrated grid
+    #[arg(long, value_enum, default_value = "perplexity", requires = "grid", help_heading = "Sub-networks")]
+    pub(super) grid_by: GridBy,
     /// Train what a search of this model found: draw from the front of quality against size of this study, whose smallest takes
     /// the smallest one's place
     #[arg(long, value_name = "FILE", conflicts_with = "grid", help_heading = "Sub-networks")]

@@ -2,6 +2,7 @@
 
 use super::{
     Args,
+    args::GridBy,
     shown::{Shown, perplexities},
     students::{GRID_WINDOWS, Students},
 };
@@ -76,6 +77,9 @@ impl Args {
         });
         if !students.found().is_empty() {
             identity["found"] = json!(students.found());
+        }
+        if self.grid_by == GridBy::Magnitude {
+            identity["grid_by"] = json!("magnitude");
         }
         if heads {
             identity["head_sizes"] = json!(self.head_sizes);

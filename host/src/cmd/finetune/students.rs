@@ -1,6 +1,6 @@
 //! Which sub-networks a training trains besides the full one: of a space, of a calibrated grid, or those that a search found.
 
-use super::Args;
+use super::{Args, args::GridBy};
 use crate::{
     cli::Context,
     cmd::studies,
@@ -11,7 +11,7 @@ use crate::{
     space,
     ui::Progress,
 };
-use edgewise_finetune::{Corpus, Size, Validation, calibrate};
+use edgewise_finetune::{Corpus, Criterion, Size, Validation, calibrate};
 use edgewise_onnx::SubNetwork;
 use edgewise_search::{Candidate, Objective, Strata, spread_first};
 use edgewise_supernet::{Evaluation, Network, SuperNetwork, Text, Windows};
@@ -101,10 +101,14 @@ impl Students {
         let tokens = corpus.first(length * GRID_WINDOWS.count).to_vec();
         let text = Text { sha256: String::new(), tokens };
         let on = Evaluation { text, windows: Windows { length, ..GRID_WINDOWS } };
+        let criterion = match args.grid_by {
+            GridBy::Perplexity => Criterion::Perplexity(&on),
+            GridBy::Magnitude => Criterion::Magnitude,
+        };
         let count: usize = bins.iter().map(Vec::len).sum();
         let mut progress = Progress::new(context.printer, count as u64);
         progress.at(&format!("calibrating the grid: {count} sub-networks of {} sizes", args.grid));
-        let found = calibrate(network, &bins, &on, &mut |done| progress.done(done as u64), cancel)?;
+        let found = calibrate(network, &bins, criterion, &mut |done| progress.done(done as u64), cancel)?;
         drop(progress);
         match found {
             None => Err(Failure::new(exit_code::INTERRUPTED, "stopped by the user before the first step")),
