@@ -11,6 +11,10 @@ use crate::{
 
 const FRAME: Frame = Frame { class: "plot", width: 760.0, height: 400.0, left: 62.0, right: 742.0, top: 18.0, bottom: 350.0 };
 
+/// A fixed recipe that is worse than the search's worst by more than this factor is shown at the plot's upper edge: cut deep, some
+/// are worse by a factor of 100,000, and of everything else a line would be left.
+const FAR: f64 = 3.0;
+
 /// One candidate that has both coordinates.
 struct Point<'a> {
     candidate: &'a Candidate,
@@ -18,6 +22,8 @@ struct Point<'a> {
     y: f64,
     front: bool,
     baseline: bool,
+    /// Shown at the upper edge, whatever its height.
+    beyond: bool,
 }
 
 /// The plot of one device, or a sentence where nothing was measured.
@@ -29,7 +35,7 @@ pub(crate) fn front_plot(data: &ReportData, device: &Device, ties: &Ties<'_>) ->
         return out;
     }
     let xs = FRAME.x(points.iter().flat_map(|p| [p.x.median, p.x.ci95[0], p.x.ci95[1]]));
-    let ys = FRAME.y(points.iter().map(|p| p.y));
+    let ys = FRAME.y(points.iter().filter(|p| !p.beyond).map(|p| p.y));
     let on_front = points.iter().filter(|p| p.front).count();
     let joined = joined(&points, ties);
     out.push_str(r#"<div class="scroll">"#);
@@ -69,9 +75,14 @@ fn points<'a>(data: &'a ReportData, device: &Device) -> Vec<Point<'a>> {
         let y = data.quality.of(candidate)?;
         let finite = y.is_finite() && x.median.is_finite() && x.ci95.iter().all(|v| v.is_finite());
         let front = device.front.contains(&candidate.id);
-        finite.then(|| Point { candidate, x, y, front, baseline: candidate.id == data.baseline })
+        finite.then(|| Point { candidate, x, y, front, baseline: candidate.id == data.baseline, beyond: false })
     };
-    data.candidates.iter().filter_map(point).collect()
+    let mut points: Vec<Point<'_>> = data.candidates.iter().filter_map(point).collect();
+    // Recipes alone are all shown.
+    if let Some(worst) = points.iter().filter(|p| kind(p) != "recipe").map(|p| p.y).reduce(f64::max) {
+        points.iter_mut().filter(|p| kind(p) == "recipe").for_each(|p| p.beyond = p.y > FAR * worst);
+    }
+    points
 }
 
 /// The stepped line under which nothing was found, and the faint area it dominates.
@@ -135,6 +146,7 @@ fn draw(out: &mut String, xs: &Scale, ys: &Scale, point: &Point<'_>, data: &Repo
     }
     match kind {
         "baseline" => put!(out, r#"<path class="mark" d="M{x:.1} {:.1}l8 8l-8 8l-8 -8Z"/>"#, y - 8.0),
+        "recipe" if point.beyond => put!(out, r#"<path class="mark" d="M{x:.1} {:.1}l5.5 10h-11Z"/>"#, y - 5.0),
         "recipe" => put!(out, r#"<rect class="mark" x="{:.1}" y="{:.1}" width="9" height="9"/>"#, x - 4.5, y - 4.5),
         _ => put!(out, r#"<circle class="mark" cx="{x:.1}" cy="{y:.1}" r="{}"/>"#, if point.front { 6 } else { 4 }),
     }
@@ -168,7 +180,14 @@ fn legend(out: &mut String, points: &[Point<'_>], tied: bool) {
     entry(points.iter().any(|p| !p.front && kind(p) == "search"), "search", &circle(4), "dominated");
     entry(points.iter().any(|p| p.baseline), "baseline", r#"<path class="mark" d="M8 1l7 7l-7 7l-7 -7Z"/>"#, "full network");
     let square = r#"<rect class="mark" x="3" y="3" width="9" height="9"/>"#;
-    entry(points.iter().any(|p| kind(p) == "recipe"), "recipe", square, "fixed pruning recipe");
+    let recipe = |beyond: bool| points.iter().any(|p| kind(p) == "recipe" && p.beyond == beyond);
+    entry(recipe(false), "recipe", square, "fixed pruning recipe");
+    entry(
+        recipe(true),
+        "recipe",
+        r#"<path class="mark" d="M8 3l5.5 10h-11Z"/>"#,
+        "recipe so much worse that it is beyond the upper edge",
+    );
     let bar = r#"<path class="bar" d="M1 8H15M1 5v6M15 5v6"/>"#;
     entry(points.iter().any(|p| p.x.ci95[1] > p.x.ci95[0]), "search best", bar, "95 % interval of the median");
     if tied {

@@ -119,6 +119,29 @@ fn recipes_are_compared_where_there_are_some() {
     assert_eq!(gain(&data), before);
 }
 
+/// Where the labels of the front's vertical axis end.
+fn highest_label(page: &str) -> f64 {
+    let axes = page.split("<g class=\"axes\">").nth(1).unwrap().split("</g>").next().unwrap();
+    let labels = axes.split("text-anchor=\"end\">").skip(1).map(|t| t.split('<').next().unwrap().parse::<f64>().unwrap());
+    labels.fold(0.0, f64::max)
+}
+
+#[test]
+fn a_recipe_that_ruins_the_network_does_not_flatten_the_plot() {
+    let mut data = sample();
+    let before = highest_label(&render(&data));
+    let recipe = data.candidates.iter_mut().find(|c| c.series == "baseline:depth").unwrap();
+    recipe.perplexity = Some(1e6);
+    let page = render(&data);
+    assert!(highest_label(&page) <= before, "{before} {}", highest_label(&page));
+    assert_eq!(count(&page, "<a class=\"point recipe"), 2, "it is still there");
+    assert_eq!(count(&page, "l5.5 10h-11Z"), 2, "as an arrow, and in the legend");
+    assert!(page.contains("beyond the upper edge"));
+    // Without a search beside them, recipes are what is to be seen.
+    data.candidates.retain(|c| c.series.starts_with("baseline:"));
+    assert!(highest_label(&render(&data)) >= 1e5);
+}
+
 #[test]
 fn hostile_text_stays_text() {
     let evil = "<script>alert(1)</script>\"'&]]>\0\u{202e}";
