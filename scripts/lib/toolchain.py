@@ -30,10 +30,11 @@ def zig_targets(triples):
     return [word for triple in triples for word in ("--target", triple if is_static(triple) else f"{triple}.{GLIBC}")]
 
 
-def own_startup(triple):
-    """A standard library from its sources comes without the C library's startup files: zig has them.
+def static_from_sources(triple):
+    """Flags of a static build whose standard library is compiled from its sources, and which zig links.
 
-    zig links static programs for a fixed address, so code and tables need not be made for any other.
+    Such a library comes without the C library's startup files: zig has them. And zig links static programs for a fixed address,
+    so code and tables need not be made for any other.
     """
     return ["-Clink-self-contained=no", "-Crelocation-model=static"] if is_static(triple) else []
 
@@ -154,7 +155,7 @@ class Zigbuild(Way):
         return super().environment(flags) | {"RUSTC_BOOTSTRAP": "1"}
 
     def flags(self, triple):
-        return [] if self.has_std(triple) else own_startup(triple)
+        return [] if self.has_std(triple) else static_from_sources(triple)
 
     def remapped(self):
         return {output("rustc", "--print", "sysroot"): "rust"}
@@ -248,7 +249,7 @@ class Debian(Way):
         return super().environment(flags) | own
 
     def flags(self, triple):
-        return own_startup(triple)
+        return static_from_sources(triple)
 
     def remapped(self):
         return {(self.root / "usr/lib/rustlib/src/rust").resolve(): "rust", self.root / "usr/lib/rustlib/src/rust": "rust"}

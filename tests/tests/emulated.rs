@@ -27,6 +27,10 @@ impl Board {
         let runner = runner(&home)?;
         let build = agents.join(triple).join("device-agent");
         assert!(build.is_file(), "{AGENTS} has no build for {triple}");
+        // Of static builds with tract, and of those with ONNX Runtime as well.
+        let most = if triple.contains("-musl") { 12_000_000 } else { 18_000_000 };
+        let bytes = fs::metadata(&build).expect("it is there").len();
+        assert!(bytes <= most, "the agent for {triple} has grown to {bytes} bytes");
         fs::create_dir_all(home.path("agents").join(triple)).expect("the home can be written");
         for file in ["agents.json", &format!("{triple}/device-agent")] {
             fs::copy(agents.join(file), home.path("agents").join(file)).expect("the home can be written");

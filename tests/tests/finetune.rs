@@ -170,6 +170,14 @@ fn every_kind_of_training_runs() {
         assert_eq!(found["settings"].get("grid_by").is_some(), name == "magnitude", "{name}: {found}");
         home.host("evaluate --window 32 --windows 1").arg(&output).run().ok();
     }
+    // Of the same sub-networks of three sizes, others are the best by another criterion.
+    let [by_perplexity, by_magnitude] = ["grid", "magnitude"].map(|name| {
+        let record = fs::read(home.path(name).join("supernet.json")).expect("it was written");
+        let record: Value = serde_json::from_slice(&record).expect("JSON");
+        list(&record, "/finetuned/trained").to_vec()
+    });
+    assert_eq!((by_perplexity.len(), by_magnitude.len()), (3, 3));
+    assert_ne!(by_perplexity, by_magnitude);
 }
 
 #[test]

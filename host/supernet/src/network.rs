@@ -324,15 +324,18 @@ impl Network {
     /// # Errors
     /// candle's.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
-        let matrix = self.output.as_ref().unwrap_or(&self.embedding);
-        let matrix = if hidden.track_op() { matrix.clone() } else { matrix.detach() };
-        Ok(matmul(hidden, &Part::First(hidden.dim(D::Minus1)?).of(&matrix, 1)?)?)
+        let matrix = self.output_matrix(hidden)?;
+        Ok(matmul(hidden, &if hidden.track_op() { matrix } else { matrix.detach() })?)
     }
 
     /// Likewise without a gradient, in single precision in the processor's memory: `out` gets them row after row, for what it held.
     pub(crate) fn logits_into(&self, hidden: &Tensor, out: &mut Vec<f32>) -> Result<(), Error> {
-        let matrix = self.output.as_ref().unwrap_or(&self.embedding).detach();
-        Ok(ops::frozen_matmul_into(hidden, &Part::First(hidden.dim(D::Minus1)?).of(&matrix, 1)?, out)?)
+        Ok(ops::frozen_matmul_into(hidden, &self.output_matrix(hidden)?, out)?)
+    }
+
+    /// What of the output matrix meets hidden states of this width.
+    fn output_matrix(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        Part::First(hidden.dim(D::Minus1)?).of(self.output.as_ref().unwrap_or(&self.embedding), 1)
     }
 
     /// Turned queries, turned keys, and values of `x [tokens, width]`, each `[heads or groups, tokens, head size]`.

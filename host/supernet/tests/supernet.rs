@@ -126,9 +126,10 @@ fn a_magnitude_is_that_of_what_is_kept() {
         let (network, full) = (supernet.network(64).unwrap(), supernet.full());
         let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected} {config:?}");
         close(network.weight_magnitude(&full).unwrap(), in_file.get());
+        let most = config.num_kv_heads as u32;
         let layers = SubNetwork {
             layers: vec![0, 2, 3],
-            kv_groups: vec![1; 3],
+            kv_groups: vec![most, 1, most.div_ceil(2)],
             mlp: vec![64, 80, 33],
             width: 32,
             pairs: supernet.pairs(4).unwrap(),
