@@ -39,6 +39,15 @@ def static_from_sources(triple):
     return ["-Clink-self-contained=no", "-Crelocation-model=static"] if is_static(triple) else []
 
 
+def direct(triple):
+    """Flags that let the linker address directly what is in the program itself, where a compiler takes unstable ones.
+
+    Without, an x86-64 program for any address has a table of everything that one crate uses of another: a tenth of the file, which
+    the loader reads and fills at every start.
+    """
+    return ["-Zrelax-elf-relocations=yes"] if triple.startswith("x86_64") and not is_static(triple) else []
+
+
 def output(*command, environment=None):
     """A command's stdout, or None if it fails or is not there."""
     try:
@@ -155,7 +164,7 @@ class Zigbuild(Way):
         return super().environment(flags) | {"RUSTC_BOOTSTRAP": "1"}
 
     def flags(self, triple):
-        return [] if self.has_std(triple) else static_from_sources(triple)
+        return [*direct(triple), *([] if self.has_std(triple) else static_from_sources(triple))]
 
     def remapped(self):
         return {output("rustc", "--print", "sysroot"): "rust"}
@@ -249,7 +258,7 @@ class Debian(Way):
         return super().environment(flags) | own
 
     def flags(self, triple):
-        return static_from_sources(triple)
+        return [*direct(triple), *static_from_sources(triple)]
 
     def remapped(self):
         return {(self.root / "usr/lib/rustlib/src/rust").resolve(): "rust", self.root / "usr/lib/rustlib/src/rust": "rust"}

@@ -362,28 +362,15 @@ impl Network {
     }
 }
 
-/// Tokens whose scores exist at one time where no gradient is wanted: of the square of a long text nearly half is masked, and
-/// what is not computed is not looked at either.
-const QUERIES: usize = 128;
-
 /// Causal attention up to the output projection, from queries `[heads, tokens, size]`, keys and values `[groups, tokens, size]` to
 /// `[tokens, heads * size]`.
 fn mix_values(query: &Tensor, key: &Tensor, value: &Tensor, scale: f64) -> candle_core::Result<Tensor> {
+    if let Some(mixed) = ops::causal_attention(query, key, value, scale)? {
+        return Ok(mixed);
+    }
     let ((heads, tokens, size), groups) = (query.dims3()?, key.dim(0)?);
-    let part = |first: usize, rows: usize| {
-        // The query heads of a group are rows of one matrix; keys and values are not repeated.
-        let (seen, stacked) = (first + rows, (groups, heads / groups * rows, size));
-        let query = query.narrow(1, first, rows)?.contiguous()?.reshape(stacked)?;
-        let scores = query.matmul(&key.narrow(1, 0, seen)?.t()?)?;
-        ops::causal_softmax(&scores, rows, scale)?.matmul(&value.narrow(1, 0, seen)?)?.reshape((heads, rows, size))
-    };
-    // Elsewhere fewer and larger products are worth more.
-    let mixed = if tokens > QUERIES && !query.track_op() && query.device().is_cpu() {
-        let starts = (0..tokens).step_by(QUERIES);
-        let parts = starts.map(|first| part(first, QUERIES.min(tokens - first))).collect::<candle_core::Result<Vec<_>>>()?;
-        Tensor::cat(&parts, 1)?
-    } else {
-        part(0, tokens)?
-    };
-    mixed.transpose(0, 1)?.reshape((tokens, heads * size))
+    // The query heads of a group are rows of one matrix; keys and values are not repeated.
+    let query = query.reshape((groups, heads / groups * tokens, size))?;
+    let mixed = ops::causal_softmax(&query.matmul(&key.t()?)?, scale)?.matmul(value)?;
+    mixed.reshape((heads, tokens, size))?.transpose(0, 1)?.reshape((tokens, heads * size))
 }

@@ -332,7 +332,7 @@ impl Model {
         let q = q.reshape((batch, groups, heads / groups * length, head_dim))?;
         let scores = q.matmul(&k.t()?)?;
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let y = ops::causal_softmax(&scores, length, scale)?.matmul(&v)?;
+        let y = ops::causal_softmax(&scores, scale)?.matmul(&v)?;
         let y = y.reshape((batch, heads, length, head_dim))?.transpose(1, 2)?.contiguous()?;
         let y = y.reshape((batch * length, heads * head_dim))?;
         Ok(y.matmul(&prefix(&layer.o, heads * head_dim, width)?)?)

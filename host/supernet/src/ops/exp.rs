@@ -16,7 +16,7 @@ const LN_2_LOW: f32 = -2.121_944_4e-4;
 ///
 /// The argument is split into an integer multiple of ln 2 and a rest of at most half of it, whose Taylor polynomial of degree
 /// 7 is exact to the last bit; the integer goes into the exponent's bits.
-#[inline]
+#[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // Comparisons with what is not a number are false, so it passes.
     let x = if x < LEAST { LEAST } else { x };
@@ -30,7 +30,7 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 /// `1 / (1 + exp(-x))`.
-#[inline]
+#[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }

@@ -5,6 +5,7 @@ use super::{
     rows::{Elements, elements, fused, shaped},
 };
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Elements of a task.
@@ -24,6 +25,22 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.contiguous()?.apply_op2(&up.contiguous()?, SwiGlu)
 }
 
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn gated(out: &mut [f32], gate: &[f32], up: &[f32]) {
+    for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate * sigmoid(gate) * up;
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn gradients(dgate: &mut [f32], dup: &mut [f32], [gate, up, grad]: [&[f32]; 3]) {
+    for ((dgate, dup), ((&gate, up), grad)) in dgate.iter_mut().zip(dup).zip(gate.iter().zip(up).zip(grad)) {
+        let open = sigmoid(gate);
+        *dgate = grad * up * open * (1.0 + gate * (1.0 - open));
+        *dup = grad * gate * open;
+    }
+}
+
 struct SwiGlu;
 
 impl CustomOp2 for SwiGlu {
@@ -35,11 +52,7 @@ impl CustomOp2 for SwiGlu {
         let (gate, up) = (elements(s1, l1)?, elements(s2, l2)?);
         let mut out = vec![0f32; gate.len()];
         let parts = out.par_chunks_mut(PART).zip(gate.par_chunks(PART)).zip(up.par_chunks(PART));
-        parts.for_each(|((out, gate), up)| {
-            for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = gate * sigmoid(gate) * up;
-            }
-        });
+        parts.for_each(|((out, gate), up)| gated(out, gate, up));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -49,13 +62,7 @@ impl CustomOp2 for SwiGlu {
         let (mut dgate, mut dup) = (vec![0f32; gates.len()], vec![0f32; gates.len()]);
         let into = dgate.par_chunks_mut(PART).zip(dup.par_chunks_mut(PART));
         let from = gates.par_chunks(PART).zip(ups.par_chunks(PART)).zip(grads.par_chunks(PART));
-        into.zip(from).for_each(|((dgate, dup), ((gates, ups), grads))| {
-            for ((dgate, dup), ((&gate, up), grad)) in dgate.iter_mut().zip(dup).zip(gates.iter().zip(ups).zip(grads)) {
-                let open = sigmoid(gate);
-                *dgate = grad * up * open * (1.0 + gate * (1.0 - open));
-                *dup = grad * gate * open;
-            }
-        });
+        into.zip(from).for_each(|((dgate, dup), ((gates, ups), grads))| gradients(dgate, dup, [gates, ups, grads]));
         Ok((Some(shaped(dgate, gate)?), Some(shaped(dup, up)?)))
     }
 }

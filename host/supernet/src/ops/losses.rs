@@ -5,6 +5,7 @@ use super::{
     rows::{Elements, elements, fused, largest, row_length, shaped, sum_pairs, sum_pairs_of},
 };
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use multiversion::multiversion;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::{f32::consts::LN_2, marker::PhantomData, sync::OnceLock};
@@ -13,6 +14,7 @@ use std::{f32::consts::LN_2, marker::PhantomData, sync::OnceLock};
 const PART: usize = 1024;
 
 /// `ln(sum(exp(scale * row)))`, in one pass for the maximum and one for the sum.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
 pub(crate) fn log_sum_exp(row: &[f32], scale: f32) -> f64 {
     let most = largest(row);
     let sum: f64 = row.chunks(PART).map(|part| f64::from(sum_pairs(part, part, |v, _| exp((v - most) * scale)))).sum();
@@ -76,13 +78,18 @@ impl CustomOp1 for CrossEntropy {
         let mut out = vec![0f32; values.len()];
         let rows = out.par_chunks_exact_mut(size).zip(values.par_chunks_exact(size));
         rows.zip(normalizers).zip(&self.targets).for_each(|(((out, row), &all), &target)| {
-            let all = all as f32;
-            for (out, logit) in out.iter_mut().zip(row) {
-                *out = share * exp(logit - all);
-            }
+            probabilities(out, row, all as f32, share);
             out[target as usize] -= share;
         });
         shaped(out, logits).map(Some)
+    }
+}
+
+/// Probabilities of a row whose log-sum-exp is `all`, times `share`.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn probabilities(out: &mut [f32], logits: &[f32], all: f32, share: f32) {
+    for (out, logit) in out.iter_mut().zip(logits) {
+        *out = share * exp(logit - all);
     }
 }
 
@@ -157,38 +164,38 @@ struct SymmetricKl;
 struct JensenShannon;
 
 impl Kind for ForwardKl {
-    #[inline]
+    #[inline(always)]
     fn term(a: f32, b: f32) -> [f32; 2] {
         [exp(b) * (b - a), 0.0]
     }
 
-    #[inline]
+    #[inline(always)]
     fn slope(a: f32, b: f32, _: f32) -> f32 {
         exp(a) - exp(b)
     }
 }
 
 impl Kind for ReverseKl {
-    #[inline]
+    #[inline(always)]
     fn term(a: f32, b: f32) -> [f32; 2] {
         let term = exp(a) * (a - b);
         [term, term]
     }
 
-    #[inline]
+    #[inline(always)]
     fn slope(a: f32, b: f32, mean: f32) -> f32 {
         exp(a) * (a - b - mean)
     }
 }
 
 impl Kind for SymmetricKl {
-    #[inline]
+    #[inline(always)]
     fn term(a: f32, b: f32) -> [f32; 2] {
         let (q, p) = (exp(a), exp(b));
         [0.5 * (q - p) * (a - b), q * (a - b)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn slope(a: f32, b: f32, mean: f32) -> f32 {
         let (q, p) = (exp(a), exp(b));
         0.5 * (q - p + q * (a - b - mean))
@@ -196,19 +203,20 @@ impl Kind for SymmetricKl {
 }
 
 /// Logarithm of the mean of two probabilities from their logarithms.
+#[inline(always)]
 fn log_mixture(a: f32, b: f32) -> f32 {
     let (less, more) = if a < b { (a, b) } else { (b, a) };
     more + (less - more).exp().ln_1p() - LN_2
 }
 
 impl Kind for JensenShannon {
-    #[inline]
+    #[inline(always)]
     fn term(a: f32, b: f32) -> [f32; 2] {
         let (q, p, mixed) = (exp(a), exp(b), log_mixture(a, b));
         [0.5 * (q * (a - mixed) + p * (b - mixed)), q * (a - mixed)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn slope(a: f32, b: f32, mean: f32) -> f32 {
         0.5 * exp(a) * (a - log_mixture(a, b) - mean)
     }
@@ -220,6 +228,25 @@ struct Row {
     student: f32,
     teacher: f32,
     mean: f32,
+}
+
+/// Sums of a row's terms, given the log-sum-exps of both sides.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn terms<K: Kind>([student, teacher]: [&[f32]; 2], [of_student, of_teacher]: [f32; 2], scale: f32) -> [f64; 2] {
+    let mut sums = [0f64; 2];
+    for (student, teacher) in student.chunks(PART).zip(teacher.chunks(PART)) {
+        let parts = sum_pairs_of(student, teacher, |s, t| K::term(s * scale - of_student, t * scale - of_teacher));
+        sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += f64::from(part));
+    }
+    sums
+}
+
+/// Likewise its gradient, times `share`.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn slopes<K: Kind>(out: &mut [f32], [student, teacher]: [&[f32]; 2], row: Row, [scale, share]: [f32; 2]) {
+    for (out, (s, t)) in out.iter_mut().zip(student.iter().zip(teacher)) {
+        *out = share * K::slope(s * scale - row.student, t * scale - row.teacher, row.mean);
+    }
 }
 
 struct Op<K> {
@@ -238,13 +265,7 @@ impl<K: Kind> Op<K> {
     /// The divergence of one row, and what its gradient needs.
     fn row(&self, student: &[f32], teacher: &[f32]) -> (f64, Row) {
         let (of_student, of_teacher) = (log_sum_exp(student, self.scale) as f32, log_sum_exp(teacher, self.scale) as f32);
-        let (mut value, mut mean) = (0f64, 0f64);
-        for (student, teacher) in student.chunks(PART).zip(teacher.chunks(PART)) {
-            let [term, part] =
-                sum_pairs_of(student, teacher, |s, t| K::term(s * self.scale - of_student, t * self.scale - of_teacher));
-            value += f64::from(term);
-            mean += f64::from(part);
-        }
+        let [value, mean] = terms::<K>([student, teacher], [of_student, of_teacher], self.scale);
         (value, Row { student: of_student, teacher: of_teacher, mean: mean as f32 })
     }
 }
@@ -273,9 +294,7 @@ impl<K: Kind> CustomOp1 for Op<K> {
         let mut out = vec![0f32; students.len()];
         let pairs = students.par_chunks_exact(size).zip(teachers.par_chunks_exact(size));
         out.par_chunks_exact_mut(size).zip(pairs).zip(rows).for_each(|((out, (student, teacher)), row)| {
-            for (out, (s, t)) in out.iter_mut().zip(student.iter().zip(teacher)) {
-                *out = share * K::slope(s * scale - row.student, t * scale - row.teacher, row.mean);
-            }
+            slopes::<K>(out, [student, teacher], *row, [scale, share]);
         });
         shaped(out, student).map(Some)
     }

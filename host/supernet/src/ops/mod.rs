@@ -20,8 +20,9 @@ mod rope;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
-pub use attention::causal_softmax;
+pub use attention::{causal_attention, causal_softmax};
 pub(crate) use dropout::uniform;
 pub use dropout::{Dropout, mix};
 pub use gate::swiglu;

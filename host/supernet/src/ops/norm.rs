@@ -2,6 +2,7 @@
 
 use super::rows::{Elements, LEAST_ROWS, dot, elements, fused, shaped};
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Rows whose share of the weight's gradient is summed together: fixed, so that the sum does not depend on the threads.
@@ -27,8 +28,34 @@ struct RmsNorm {
     with_weight: bool,
 }
 
+#[inline(always)]
 fn inverse_rms(row: &[f32], eps: f32) -> f32 {
     1.0 / (dot(row, row) / row.len() as f32 + eps).sqrt()
+}
+
+/// A row by the inverse of its root mean square, and by the weight.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn normalize(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+    let inverse = inverse_rms(x, eps);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * inverse * weight;
+    }
+}
+
+/// The gradient of a row, and its share, added, of the weight's, if that has room for it.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn gradients(dx: &mut [f32], dw: &mut [f32], [x, grad, weight]: [&[f32]; 3], eps: f32) {
+    let inverse = inverse_rms(x, eps);
+    for ((dw, x), grad) in dw.iter_mut().zip(x).zip(grad) {
+        *dw += grad * x * inverse;
+    }
+    for ((dx, grad), weight) in dx.iter_mut().zip(grad).zip(weight) {
+        *dx = grad * weight;
+    }
+    let shared = dot(dx, x) * inverse * inverse / x.len() as f32;
+    for (dx, x) in dx.iter_mut().zip(x) {
+        *dx = inverse * (*dx - x * shared);
+    }
 }
 
 impl CustomOp2 for RmsNorm {
@@ -41,10 +68,7 @@ impl CustomOp2 for RmsNorm {
         let width = weight.len();
         let mut out = vec![0f32; x.len()];
         out.par_chunks_exact_mut(width).zip(x.par_chunks_exact(width)).with_min_len(LEAST_ROWS).for_each(|(out, x)| {
-            let inverse = inverse_rms(x, self.eps);
-            for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                *out = x * inverse * weight;
-            }
+            normalize(out, x, weight, self.eps);
         });
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
@@ -60,17 +84,7 @@ impl CustomOp2 for RmsNorm {
             .map(|((dx, xs), grads)| {
                 let mut dw = vec![0f32; if self.with_weight { width } else { 0 }];
                 for ((dx, x), grad) in dx.chunks_exact_mut(width).zip(xs.chunks_exact(width)).zip(grads.chunks_exact(width)) {
-                    let inverse = inverse_rms(x, self.eps);
-                    for ((dw, x), grad) in dw.iter_mut().zip(x).zip(grad) {
-                        *dw += grad * x * inverse;
-                    }
-                    for ((dx, grad), weight) in dx.iter_mut().zip(grad).zip(weights) {
-                        *dx = grad * weight;
-                    }
-                    let shared = dot(dx, x) * inverse * inverse / width as f32;
-                    for (dx, x) in dx.iter_mut().zip(x) {
-                        *dx = inverse * (*dx - x * shared);
-                    }
+                    gradients(dx, &mut dw, [x, grad, weights], self.eps);
                 }
                 dw
             })

@@ -2,6 +2,7 @@
 
 use super::rows::{Elements, fused};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Turns `x [heads, tokens, head_dim]` by the tables `cos` and `sin [tokens, head_dim / 2]`. The heads may lie in any order in
@@ -27,6 +28,18 @@ struct Rope {
     direction: f32,
 }
 
+/// A token's head, turned by these angles.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn turn(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32], direction: f32) {
+    let ((low, high), (out_low, out_high)) = (x.split_at(cos.len()), out.split_at_mut(cos.len()));
+    let pairs = out_low.iter_mut().zip(out_high).zip(low.iter().zip(high)).zip(cos.iter().zip(sin));
+    for (((out_low, out_high), (low, high)), (cos, sin)) in pairs {
+        let sin = sin * direction;
+        *out_low = low * cos - high * sin;
+        *out_high = high * cos + low * sin;
+    }
+}
+
 impl CustomOp1 for Rope {
     fn name(&self) -> &'static str {
         "rope"
@@ -41,14 +54,8 @@ impl CustomOp1 for Rope {
         let mut out = vec![0f32; heads * tokens * head];
         out.par_chunks_exact_mut(tokens * head).enumerate().for_each(|(number, out)| {
             for (token, out) in out.chunks_exact_mut(head).enumerate() {
-                let (low, high) = x[number * head_stride + token * token_stride..][..head].split_at(half);
-                let (out_low, out_high) = out.split_at_mut(half);
-                let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
-                for i in 0..half {
-                    let sin = sin[i] * self.direction;
-                    out_low[i] = low[i] * cos[i] - high[i] * sin;
-                    out_high[i] = high[i] * cos[i] + low[i] * sin;
-                }
+                let x = &x[number * head_stride + token * token_stride..][..head];
+                turn(out, x, &cos[token * half..][..half], &sin[token * half..][..half], self.direction);
             }
         });
         Ok((CpuStorage::F32(out), (heads, tokens, head).into()))

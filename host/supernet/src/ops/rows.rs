@@ -65,14 +65,14 @@ pub(super) fn row_length(shape: &Shape) -> Result<usize> {
 const LANES: usize = 16;
 
 /// Sum of `f(a, b)` over pairs.
-#[inline]
+#[inline(always)]
 pub(super) fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let [sum] = sum_pairs_of(a, b, |a, b| [f(a, b)]);
     sum
 }
 
 /// Sums of several numbers made of each pair.
-#[inline]
+#[inline(always)]
 pub(super) fn sum_pairs_of<const N: usize>(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> [f32; N]) -> [f32; N] {
     let mut lanes = [[0f32; LANES]; N];
     let (wide_a, wide_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
@@ -90,13 +90,13 @@ pub(super) fn sum_pairs_of<const N: usize>(a: &[f32], b: &[f32], f: impl Fn(f32,
 }
 
 /// Inner product.
-#[inline]
+#[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_pairs(a, b, |a, b| a * b)
 }
 
 /// The largest element, what is not a number left out.
-#[inline]
+#[inline(always)]
 pub(super) fn largest(row: &[f32]) -> f32 {
     let larger = |most: f32, value: f32| if value > most { value } else { most };
     let mut lanes = [f32::NEG_INFINITY; LANES];
