@@ -24,12 +24,9 @@ pub(super) fn lines(inner: usize) -> usize {
     inner.div_ceil(STEP) * LINES
 }
 
-/// The block of rows from `first` on, as a left factor.
-///
-/// # Safety
-/// The processor has to have these instructions, and the matrix has to be one that this module takes.
+/// The block of rows from `first` on of a matrix that is taken, as a left factor.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn left(x: &Matrix<'_>, first: usize, out: &mut [Line]) {
+pub(super) fn left(x: &Matrix<'_>, first: usize, out: &mut [Line]) {
     for (step, tiles) in out.as_chunks_mut::<LINES>().0.iter_mut().enumerate() {
         let (high, low) = tiles.split_at_mut(BLOCK);
         for (row, (high, low)) in high.iter_mut().zip(low).enumerate() {
@@ -38,12 +35,9 @@ pub(super) unsafe fn left(x: &Matrix<'_>, first: usize, out: &mut [Line]) {
     }
 }
 
-/// The block of rows from `first` on, as a right factor.
-///
-/// # Safety
-/// As of [`left`].
+/// Likewise as a right factor.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn right(w: &Matrix<'_>, first: usize, out: &mut [Line]) {
+pub(super) fn right(w: &Matrix<'_>, first: usize, out: &mut [Line]) {
     for (step, tiles) in out.as_chunks_mut::<LINES>().0.iter_mut().enumerate() {
         let position = step * STEP;
         let (high, low) = tiles.split_at_mut(BLOCK);

@@ -88,12 +88,12 @@ pub(in super::super) fn product(x: &Matrix<'_>, w: &Matrix<'_>, out: &mut [Maybe
     let (left_blocks, right_blocks) = (x.rows.div_ceil(BLOCK), w.rows.div_ceil(BLOCK));
     let at_once = (LEFT_LINES / block).max(LEAST_LEFT_BLOCKS).min(left_blocks);
     // Some parts for each thread, so that all end together.
-    let part = (RIGHT_LINES / block).min(right_blocks.div_ceil(4 * threads.max(1))).max(1);
+    let part = (RIGHT_LINES / block).min(right_blocks.div_ceil(2 * threads.max(1))).max(1);
     let place = Place { start: out.as_mut_ptr().cast(), rows: x.rows, columns: w.rows };
     for first in (0..left_blocks).step_by(at_once) {
         let blocks = at_once.min(left_blocks - first);
         with_kept(&LEFT, blocks * block, |left| {
-            // SAFETY: available, and taken.
+            // SAFETY: with the unit come the instructions.
             let pack = |(k, out): (usize, &mut [Line])| unsafe { pack::left(x, (first + k) * BLOCK, out) };
             if threads <= 1 {
                 left.chunks_exact_mut(block).enumerate().for_each(pack);
@@ -105,7 +105,7 @@ pub(in super::super) fn product(x: &Matrix<'_>, w: &Matrix<'_>, out: &mut [Maybe
                 let count = part.min(right_blocks - start);
                 with_kept(&RIGHT, count * block, |right| {
                     for (k, out) in right.chunks_exact_mut(block).enumerate() {
-                        // SAFETY: available, and taken.
+                        // SAFETY: as above.
                         unsafe { pack::right(w, (start + k) * BLOCK, out) };
                     }
                     let unit = Unit::new().expect("available");
