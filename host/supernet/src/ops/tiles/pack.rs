@@ -9,7 +9,16 @@ use super::{
     super::product::Matrix,
     unit::{BLOCK, LINES, Line, STEP},
 };
-use std::{arch::x86_64::*, array, mem::transmute};
+use std::{
+    arch::x86_64::{
+        __m256i, __m512, __m512bh, __m512i, _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepu16_epi32,
+        _mm512_cvtne2ps_pbh, _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
+        _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
+        _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    },
+    array,
+    mem::transmute,
+};
 
 /// Rows of a tile.
 const TILE: usize = 16;
@@ -46,8 +55,8 @@ pub(super) fn right(w: &Matrix<'_>, first: usize, out: &mut [Line]) {
             let row = first + tile * TILE;
             if w.column_stride == 1 {
                 let rows: [(Line, Line); TILE] = array::from_fn(|k| row_of(w, row + k, position));
-                *high = turned(array::from_fn(|k| rows[k].0));
-                *low = turned(array::from_fn(|k| rows[k].1));
+                *high = turned(&array::from_fn(|k| rows[k].0));
+                *low = turned(&array::from_fn(|k| rows[k].1));
             } else {
                 for (pair, (high, low)) in high.iter_mut().zip(low).enumerate() {
                     (*high, *low) = pair_of(w, row, position + 2 * pair);
@@ -117,7 +126,7 @@ fn pair_of(matrix: &Matrix<'_>, row: usize, position: usize) -> (Line, Line) {
 
 /// Lines as columns.
 #[target_feature(enable = "avx512f")]
-fn turned(lines: [Line; TILE]) -> [Line; TILE] {
+fn turned(lines: &[Line; TILE]) -> [Line; TILE] {
     // SAFETY: a line is 64 bytes.
     let row = |k: usize| unsafe { _mm512_loadu_si512(lines[k].0.as_ptr().cast()) };
     // Blocks of two, of four, and then whole quarters of vectors change places.

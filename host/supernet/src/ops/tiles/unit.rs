@@ -80,6 +80,7 @@ impl Unit {
     ///
     /// # Panics
     /// If they have different numbers of steps, or none.
+    #[expect(clippy::unused_self, reason = "it shows that the unit is set up")]
     pub(super) unsafe fn multiply(&self, left: &[Line], right: &[Line], out: *mut f32, stride: usize) {
         assert!(!left.is_empty() && left.len() == right.len() && left.len().is_multiple_of(LINES));
         // SAFETY: a step reads 64 lines of both, of which there are as many as steps; what is written the caller grants. Sums are in
