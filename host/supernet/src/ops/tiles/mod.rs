@@ -8,19 +8,18 @@
 //! depends on its row and its column only, not on how many others there are nor on threads. What is not a number stays none;
 //! infinities become so too, and factors below 1e-38 count as zero. On other processors and systems nothing is available.
 
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod missing;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod pack;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod product;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod tests;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod unit;
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use product::product;
-#[cfg(test)]
-mod tests;
-
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-mod missing;
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 pub(super) use missing::product;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) use product::product;
