@@ -6,7 +6,9 @@
 //! forward pass. Single precision on the CPU runs the kernels of this module. Other devices and element types run the same
 //! functions made of candle's primitives, which are also what the tests compare the kernels with.
 //!
-//! Rows are shared among threads, but no sum depends on how: results do not change with the number of threads.
+//! Rows are shared among threads, but no sum depends on how: results do not change with the number of threads. Loops over a row are
+//! functions of their own (`multiversion`), compiled for several widths of vectors; sums have lanes of their own, and results do not
+//! change with the width either.
 
 #![allow(clippy::inline_always, reason = "what is not part of a function compiled for wide vectors is compiled for narrow ones")]
 

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 /// number by number: the tokens of a probe, and those that show a sorted network to be the one that it was made of.
 pub(super) const MANY_ROWS: usize = 65;
 
-/// A matrix in the processor's memory, whatever its strides.
+/// A matrix in the processor's memory, whatever its strides. All of its elements are in `values`: code without checks counts on it.
 pub(super) struct Matrix<'a> {
     pub(super) values: &'a [f32],
     pub(super) rows: usize,

@@ -1,6 +1,10 @@
 //! The unit against double precision; on a processor without it, that nothing is touched.
 
-use super::{super::product::Matrix, product::product, unit::available};
+use super::{
+    super::product::{Matrix, write_product},
+    product::product,
+    unit::available,
+};
 use crate::ops::uniform;
 use proptest::prelude::*;
 use std::mem::MaybeUninit;
@@ -71,6 +75,26 @@ proptest! {
             let error = error(&x, &w, &found);
             prop_assert!(error < 1.0 / 65536.0, "{}", error);
         }
+    }
+}
+
+/// Otherwise all would be slower, and no other test would see it.
+#[test]
+fn where_the_system_tells_of_the_unit_it_is_used() {
+    const ARCH_GET_XCOMP_SUPP: libc::c_int = 0x1021;
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let flags: Vec<&str> = told.lines().find(|line| line.starts_with("flags")).unwrap().split_whitespace().collect();
+    let processor = ["amx_tile", "amx_bf16", "avx512f", "avx512bw", "avx512_bf16"].iter().all(|flag| flags.contains(flag));
+    let mut states = 0u64;
+    // SAFETY: the call writes one number of 64 bits.
+    let asked = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &raw mut states) };
+    assert_eq!(available(), processor && asked == 0 && states & 1 << 18 != 0);
+
+    let (x, w) = (Numbers::new(9, [65, 64], 0, false), Numbers::new(10, [40, 64], 0, true));
+    if let Some(found) = product_of(&x, &w, 1) {
+        let mut out = Vec::new();
+        write_product(&x.matrix(), &w.matrix(), &mut out, 2).unwrap();
+        assert_eq!(out, found);
     }
 }
 
