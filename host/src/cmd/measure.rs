@@ -18,7 +18,11 @@ use edgewise_fleet::RegisteredDevice;
 use edgewise_onnx::Artifact;
 use edgewise_protocol::{Context as Lengths, Form, Stage};
 use edgewise_search::{Comparison, MOST_TRIALS, Reading, Role, Spread, Trial, Verdict, compare, seats};
-use std::{fmt::Write, path::PathBuf, sync::atomic::AtomicBool};
+use std::{
+    fmt::Write,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+};
 
 /// Metering lasts this long where it is asked for, in milliseconds.
 const ENERGY_MS: u32 = 10_000;
@@ -132,13 +136,16 @@ impl Args {
             context: lengths,
             energy_ms: if self.energy { ENERGY_MS } else { 0 },
         };
-        let mut progress = Progress::new(printer, devices.len() as u64);
-        progress.at(&format!("measuring on {}", names.join(", ")));
+        // Each board's thread says where it is.
+        let shown = Mutex::new(Progress::new(printer, devices.len() as u64));
+        let progress = || -> MutexGuard<'_, Progress> { shown.lock().unwrap_or_else(PoisonError::into_inner) };
+        progress().at(&format!("measuring on {}", names.join(", ")));
         let mut done = 0;
         let outcomes = on_each(
             &devices,
-            |device| self.on_device(&fleet, device, &shipments, &spec, printer),
+            |device| self.on_device(&fleet, device, &shipments, &spec, printer, &|text| progress().at(text)),
             |outcome| {
+                let mut progress = progress();
                 done += 1;
                 progress.done(done);
                 // With several boards one that fails does not take the others' results away.
@@ -147,7 +154,7 @@ impl Args {
                 }
             },
         );
-        drop(progress);
+        drop(shown);
         let (found, missing, failed) = settle(outcomes)?;
         self.show(printer, &shipments, &found, missing)?;
         failed.map_or(Ok(()), Err)
@@ -171,6 +178,7 @@ impl Args {
         shipments: &[Shipment],
         spec: &TrialSpec,
         printer: Printer,
+        at: &dyn Fn(&str),
     ) -> Result<OnDevice, Failure> {
         let cancel = AtomicBool::new(false);
         let about = |fault: Fault| Failure::from(fault).about(&registered.name);
@@ -199,10 +207,11 @@ impl Args {
             if wanted.is_empty() {
                 break;
             }
+            at(&self.block(&registered.name, block));
             let others: Vec<&str> = wanted.iter().map(|&i| ids[i].as_str()).collect();
             for seat in seats(self.seed, block, &ids[0], &others) {
-                let at: usize = seat.id.parse().unwrap_or_default();
-                let shipment = &shipments[at];
+                let which: usize = seat.id.parse().unwrap_or_default();
+                let shipment = &shipments[which];
                 shipment.send(&mut ready, Way::Files, None, &cancel).map_err(about)?;
                 let measured = fastest(
                     &runtimes,
@@ -214,7 +223,7 @@ impl Args {
                 runtimes = vec![measured.runtime];
                 let place = Place { id: seat.id.to_owned(), block, seat: seat.seat, role: Role::Final };
                 let sent = ready.device.bytes_sent();
-                trials[at].push(trial_of(measured, &registered.name, &place, Form::Files, shipment, sent - sent_before));
+                trials[which].push(trial_of(measured, &registered.name, &place, Form::Files, shipment, sent - sent_before));
                 sent_before = sent;
             }
         }
@@ -222,12 +231,25 @@ impl Args {
         Ok(OnDevice { trials, score: doctor::score(&findings), flags: doctor::session_flags(&findings) })
     }
 
+    /// Where a device is, for people.
+    fn block(&self, device: &str, block: u32) -> String {
+        if block < self.trials {
+            format!("{device}: trial {} of {}", block + 1, self.trials)
+        } else {
+            format!("{device}: trial {}, since it is still open which is faster; {} at most", block + 1, self.most_trials())
+        }
+    }
+
+    fn most_trials(&self) -> u32 {
+        MOST_TRIALS.max(self.trials)
+    }
+
     /// Artifacts that get a trial in this block, besides the first. Empty when all is done.
     fn wanted(&self, block: u32, trials: &[Vec<Trial>]) -> Vec<usize> {
         if block < self.trials {
             return (0..trials.len()).collect();
         }
-        let most = MOST_TRIALS.max(self.trials);
+        let most = self.most_trials();
         let open = |i: &usize| {
             let undecided = |c: Comparison| c.verdict == Verdict::Undecided;
             QUANTITIES.iter().any(|q| against_first(trials, *i, q, most).is_some_and(undecided))
@@ -260,8 +282,7 @@ impl Args {
             }
             for at in 1..shipments.len() {
                 for quantity in &QUANTITIES {
-                    let most = MOST_TRIALS.max(self.trials);
-                    let Some(c) = against_first(&on_device.trials, at, quantity, most) else { continue };
+                    let Some(c) = against_first(&on_device.trials, at, quantity, self.most_trials()) else { continue };
                     let [low, high] = c.ci95.map(|x| (x - 1.0) * 100.0);
                     let difference = (c.ratio - 1.0) * 100.0;
                     let verdict = word(c.verdict);
