@@ -88,18 +88,26 @@ mod tests {
     #[test]
     fn boards_work_at_once_and_results_keep_their_order() {
         let devices: Vec<RegisteredDevice> = (0..8).map(|i| device(&format!("d{i}"), false)).collect();
-        let begun = Instant::now();
+        let (at_work, alone) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let mut heard = 0;
         let out = on_each(
             &devices,
             |d| {
-                thread::sleep(Duration::from_millis(if d.name == "d0" { 300 } else { 100 }));
+                at_work.fetch_add(1, Ordering::SeqCst);
+                let end = Instant::now() + Duration::from_secs(10);
+                while at_work.load(Ordering::SeqCst) < 8 && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                alone.fetch_add(usize::from(at_work.load(Ordering::SeqCst) < 8), Ordering::SeqCst);
+                // The first is the last to end.
+                if d.name == "d0" {
+                    thread::sleep(Duration::from_millis(50));
+                }
                 if d.name == "d3" { Err(Failure::usage("broken")) } else { Ok(d.name.clone()) }
             },
             |_| heard += 1,
         );
-        assert!(begun.elapsed() < Duration::from_millis(900), "one after the other takes a second");
-        assert_eq!(heard, 8);
+        assert_eq!((heard, alone.into_inner()), (8, 0), "all were at work at once");
         for (i, outcome) in out.iter().enumerate() {
             assert_eq!(outcome.device, format!("d{i}"));
             assert_eq!(outcome.result.as_ref().ok().cloned(), (i != 3).then(|| format!("d{i}")));
