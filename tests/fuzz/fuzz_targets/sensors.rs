@@ -248,9 +248,9 @@ fn changed(data: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
     };
     let change = Change { file: file as u8, content: content.as_deref().map(str::as_bytes) };
     if at < list.len() {
-        list[at] = change
+        list[at] = change;
     } else {
-        list.push(change)
+        list.push(change);
     }
     Some(bytes(device, &list))
 }

@@ -1,4 +1,4 @@
-//! A study's file that somebody sent: SQLite's pages, its tables, and the JSON in them.
+//! A study's file that somebody sent: the database's pages, its tables, and the JSON in them.
 #![no_main]
 
 use edgewise_fuzz::{folder, seed};
@@ -45,7 +45,8 @@ fn study() -> Result<Vec<u8>, Error> {
         details: BTreeMap::from([("model".into(), serde_json::json!({ "sha256": "ab" }))]),
     };
     let mut study = SqliteStudy::create(&path, &settings)?;
-    let candidate = |mlp| Candidate { layers: vec![0], width: 8, kv_groups: vec![8], mlp: vec![mlp], head_size: None, order: None };
+    let candidate =
+        |mlp| Candidate { layers: vec![0], width: 8, kv_groups: vec![8], mlp: vec![mlp], head_size: None, order: None };
     let first = study.propose(&candidate(64), &Origin::search(0))?;
     let second = study.propose(&candidate(3), &Origin::search(1))?;
     study.store_quality(&first, &Quality { perplexity: 6.25, nll: 1.75, tokens: 9, kl: Some(0.25), tasks: BTreeMap::new() })?;

@@ -221,7 +221,8 @@ fn change_entry((key, kind, value): &mut (Vec<u8>, u32, Vec<u8>), dice: &mut Dic
         (0, _) => *key = known.into(),
         (1, _) => {
             *kind = dice.below(14) as u32;
-            *value = [number(dice.below(4)), text(known), texts(&[known, "a", "a"]), vec![1; 8], vec![]][dice.below(5)].clone();
+            let values = [number(dice.below(4)), text(known), texts(&[known, "a", "a"]), vec![1; 8], vec![]];
+            value.clone_from(&values[dice.below(5)]);
         }
         (2, STRING) => *value = text(known),
         (_, STRING | ARRAY) => {
@@ -240,7 +241,7 @@ fn change_tensor(tensor: &mut Tensor, dice: &mut Dice) {
         (0, _) => tensor.name = KNOWN[dice.below(KNOWN.len())].into(),
         (1, _) => tensor.kind = dice.below(32) as u32,
         (2, _) => {
-            tensor.offset = [0, tensor.offset.wrapping_add(32), tensor.offset ^ 1, 1 << dice.below(64), u64::MAX][dice.below(5)]
+            tensor.offset = [0, tensor.offset.wrapping_add(32), tensor.offset ^ 1, 1 << dice.below(64), u64::MAX][dice.below(5)];
         }
         (3, _) => tensor.shape.insert(at, [1, 1, 0, 2, u64::MAX][dice.below(5)]),
         (4, Some(_)) => drop(tensor.shape.remove(at)),

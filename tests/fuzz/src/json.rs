@@ -81,7 +81,7 @@ fn change_text(text: &mut String, other: Option<&str>, dice: &mut Dice) {
         0 => text.clear(),
         1 => text.truncate(at),
         2 => text.insert(at, ['.', '/', '\0', '0', 'A', 'é', '\u{10ffff}'][dice.below(7)]),
-        3 => *text = ["..", "/", "a/b", "-", "0", "manifest.json"][dice.below(6)].to_owned(),
+        3 => ["..", "/", "a/b", "-", "0", "manifest.json"][dice.below(6)].clone_into(text),
         4 => *text = text.repeat(1 + dice.below(8)),
         _ => other.unwrap_or_default().clone_into(text),
     }
