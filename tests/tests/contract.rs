@@ -171,7 +171,7 @@ fn export(home: &Home, name: &str, id: &str, candidate: &Value) {
     assert_eq!(manifest["candidate"], candidate["config"]);
 }
 
-fn evaluations_agree(home: &Home, search: &Value) {
+fn evaluations_agree(home: &Home, search: &Value, cut: &Value) {
     let windows = "--window 128 --windows 2 --json";
     let score = |of: &dyn Fn() -> Run| {
         let found = of().checked().json();
@@ -188,7 +188,7 @@ fn evaluations_agree(home: &Home, search: &Value) {
     for (what, found) in [("folder", folder), ("artifact", artifact), ("candidate", config(baseline))] {
         assert!((found.0 - model.0).abs() < 1e-4 && found.1 == model.1, "{what}: {found:?} {model:?}");
     }
-    let cut = &list(search, "/candidates")[1]["config"];
+    let cut = &cut["config"];
     let (from_config, from_artifact) = (config(cut), evaluate(&home.path("cut")));
     assert!((from_config.0 - from_artifact.0).abs() < 1e-4 && from_config.0 > model.0, "{from_config:?} {from_artifact:?}");
     let file = home.file("cut.json", cut.to_string());
@@ -297,7 +297,7 @@ fn a_study_from_search_to_report() {
     export(&home, "again", &text(cut, "/id")[..8], cut);
     home.host("export c-nothing -o").arg(home.path("x")).run().fails(2).says(&["c-nothing"]);
     home.host("export c- -o").arg(home.path("x")).run().fails_unhinted(2).says(&["several"]);
-    evaluations_agree(&home, &search);
+    evaluations_agree(&home, &search, cut);
     measures(&home, &search);
     reports(&home, &search);
 }
