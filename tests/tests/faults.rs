@@ -15,9 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A board that is waited for without end is not given up even then, and the slowest machine takes less.
-const GIVEN_UP: Duration = Duration::from_mins(10);
-
 fn lines(rig: &Rig, study: &Path, words: &str) -> Running {
     rig.host("search --json-lines").words(ONCE).words(words).arg("--study").arg(study).start()
 }
@@ -66,14 +63,14 @@ fn a_line_that_falls_silent_is_given_up_in_time() {
     let begun = Instant::now();
     rig.search(&study, "--budget 1").run().ok();
     assert_eq!(rig.proxy.fired(), 1, "it fell silent in the middle of the super-network");
-    assert!(begun.elapsed() < GIVEN_UP, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(75), "{:?}", begun.elapsed());
     assert_eq!(no_seat_twice(&study), 1);
     // Nobody home at all: what accepts and says nothing is told from what refuses.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a loopback interface");
     rig.server.board(&rig.home, "silent", silent.local_addr().expect("it is bound").port(), "");
     let begun = Instant::now();
     rig.home.host("deploy --device silent").run().fails_unhinted(10).says(&["127.0.0.1"]);
-    assert!(begun.elapsed() < GIVEN_UP, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 /// The kernel kills the worker, the user the agent; a candidate is blamed for neither longer than for its own trial.

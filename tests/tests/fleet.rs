@@ -9,9 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A board that is waited for without end is not given up even then, and the slowest machine takes less.
-const GIVEN_UP: Duration = Duration::from_mins(10);
-
 /// Six boards that are one machine, each with a port, a store and a lease of its own. `pi1` to `pi3` work, and so does `nano`,
 /// which is behind a line that can break; nobody listens at `dead`; `strange` shows another key than the one that is trusted.
 struct Boards {
@@ -68,7 +65,8 @@ fn boards_are_chosen_by_name_pattern_group_or_all() {
     let begun = Instant::now();
     let run = deploy("--fleet");
     let all = partly(&run, 10);
-    assert!(begun.elapsed() < GIVEN_UP, "{:?}", begun.elapsed());
+    // One after the other the agents alone would take no longer, but a board that is looked for in vain must not add up.
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
     assert_eq!(names(&all, "/devices", "/device"), ["nano", "pi1", "pi2", "pi3"]);
     assert_eq!(missing(&all), [("dead", 10), ("strange", 11)]);
     assert!(text(&all, "/missing/1/reason").contains("has changed"), "{all}");
@@ -99,15 +97,19 @@ fn a_search_on_a_fleet_has_a_front_for_each_board() {
     let study = home.path("fleet.study");
     let _turn = measuring();
     let search = |words: &str| home.host("search --json-lines").words(ONCE).words(words).arg("--study").arg(&study);
-    let begun = Instant::now();
     // Its agent is on `nano`, the super-network is not; and then the line breaks for good.
     home.host("deploy --device nano --runtime tract").run().ok();
     let mut running = search("--budget 4 --fleet").start();
     running.line();
     boards.line.refuse(true);
     boards.line.cut();
+    for _ in 1..4 {
+        running.line();
+    }
+    // The others have measured everything, however long that took: nobody waits for the one that is lost.
+    let begun = Instant::now();
     let run = running.finish();
-    assert!(begun.elapsed() < GIVEN_UP, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     run.fails_unhinted(10).says(&["warning: dead: ", "warning: strange: ", "warning: nano: "]);
     let document: Value = serde_json::from_str(run.stdout.lines().last().expect("there is a document")).expect("JSON");
     let lost: BTreeSet<(&str, u64)> = missing(&document).into_iter().collect();

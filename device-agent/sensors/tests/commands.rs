@@ -38,13 +38,13 @@ fn one_that_hangs_is_killed_with_its_children_and_not_run_again() -> io::Result<
     let start = Instant::now();
     let snapshot = sensors.snapshot();
     let taken = start.elapsed();
-    assert!((1_900..30_000).contains(&taken.as_millis()), "{taken:?}");
+    assert!((1_900..4_000).contains(&taken.as_millis()), "{taken:?}");
     assert_eq!(snapshot, Snapshot { firmware: None, ..expected.clone() });
     assert!(has_ended(&copy, "usr/bin/vcgencmd.shell")? && has_ended(&copy, "usr/bin/vcgencmd.child")?);
 
     let start = Instant::now();
     assert_eq!(sensors.snapshot().firmware, None);
-    assert!(start.elapsed() < taken / 2, "it is not asked again");
+    assert!(start.elapsed() < Duration::from_secs(1), "it is not asked again");
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn one_that_closes_its_output_and_hangs_is_killed_too() -> io::Result<()> {
     copy.script(VCGENCMD, "echo $$ > \"$0.shell\"\necho throttled=0x0\nexec sleep 60 > /dev/null")?;
     let start = Instant::now();
     assert_eq!(sensors.snapshot().firmware, None);
-    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(start.elapsed() < Duration::from_secs(4));
     assert!(has_ended(&copy, "usr/bin/vcgencmd.shell")?);
     Ok(())
 }

@@ -21,7 +21,7 @@ use edgewise_search::{Comparison, MOST_TRIALS, Reading, Role, Spread, Trial, Ver
 use std::{
     fmt::Write,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
 /// Metering lasts this long where it is asked for, in milliseconds.
@@ -138,7 +138,7 @@ impl Args {
         };
         // Each board's thread says where it is.
         let shown = Mutex::new(Progress::new(printer, devices.len() as u64));
-        let progress = || -> MutexGuard<'_, Progress> { shown.lock().unwrap_or_else(PoisonError::into_inner) };
+        let progress = || shown.lock().unwrap_or_else(PoisonError::into_inner);
         progress().at(&format!("measuring on {}", names.join(", ")));
         let mut done = 0;
         let outcomes = on_each(
